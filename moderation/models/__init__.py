@@ -1,0 +1,1 @@
+"""Models: manifests, weights, backends, batching, scoring."""

@@ -1,0 +1,153 @@
+"""`weights/<id>/model.toml`: what a model is, reads, answers, and where its weights come from.
+
+Pure TOML and pydantic: importing this loads no backend. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from moderation.errors import SpecError
+from moderation.types import InputKey
+
+Precision = Literal["f32", "bf16", "f16", "int8"]
+LABEL = r"^[a-z_]+\.[a-z_]+$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(_Part):
+    """Tensor that the network reads: (uint8 RGB pixels - mean) / scale, in `colour` order.
+
+    mean and scale are in units of 0..255, one number per channel **of `colour`**.
+    """
+
+    name: str
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    fit: Literal["stretch"] = "stretch"
+    interpolation: Literal["area", "bilinear", "bicubic"]
+    layout: Literal["NCHW", "NHWC"]
+    colour: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def key(self) -> InputKey:
+        return InputKey(self.width, self.height, self.fit, self.interpolation)
+
+
+class LabelSpec(_Part):
+    """One answer: column `index` of output `output` (or row of the head matrix).
+
+    `activation` is applied by us ("none" where the graph already answers a probability).
+    """
+
+    label: str = Field(pattern=LABEL)
+    output: str
+    index: int = Field(ge=0)
+    activation: Literal["none", "sigmoid"] = "none"
+
+
+class Artefact(_Part):
+    """One weight file. `wheel` members are pulled from a pinned wheel, by sha256."""
+
+    backend: Literal["openvino", "torch", "numpy"]
+    precisions: tuple[Precision, ...] = ("f32", "bf16", "f16")
+    source: Literal["committed", "wheel"]
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(gt=0)
+    package: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]*==[0-9][0-9a-z.]*$")
+    member: str | None = None
+    companions: tuple[tuple[str, str], ...] = ()
+    """(file, sha256) of files that belong to it: an IR's .bin beside its .xml."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Artefact:
+        if self.source == "wheel" and not (self.package and self.member):
+            raise ValueError("an artefact from a wheel names its package and member")
+        return self
+
+
+class Metric(_Part):
+    """A figure that the card states, with the data it was measured on."""
+
+    label: str
+    name: str
+    value: float
+    data: str
+
+
+class ModelSpec(_Part):
+    """A manifest. `encoder` is set for heads: the trunk whose embedding they read."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    version: str = Field(pattern=r"^[0-9][0-9a-z.]*$")
+    task: Literal["classification", "encoder", "heads"]
+    architecture: str
+    summary: str
+    licence: str
+    origin: str
+    default: bool = True
+    input: InputSpec | None = None
+    embedding_output: str | None = None
+    encoder: str | None = Field(default=None, pattern=r"^[a-z0-9-]+@[0-9][0-9a-z.]*$")
+    max_batch: Annotated[int, Field(ge=1)] = 8
+    labels: tuple[LabelSpec, ...] = ()
+    artefacts: tuple[Artefact, ...]
+    metrics: tuple[Metric, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`id@version`, as verdicts name it."""
+        return f"{self.id}@{self.version}"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        if self.task == "heads":
+            if self.encoder is None or self.input is not None:
+                raise ValueError("heads name an encoder and read no pixels")
+        elif self.input is None:
+            raise ValueError("a network that reads pixels has an [input]")
+        if self.task == "encoder" and not self.embedding_output:
+            raise ValueError("an encoder names its embedding_output")
+        if self.task != "encoder" and not self.labels:
+            raise ValueError("a model without labels answers nothing")
+        return self
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read one manifest. Raises SpecError naming the file and the first fault."""
+    try:
+        return ModelSpec.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise SpecError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_specs(folder: Path) -> tuple[ModelSpec, ...]:
+    """Every manifest under `folder`, by id. Raises SpecError: none, a bad one, ids twice,
+    an id that is not its folder's name, or heads whose encoder is absent."""
+    paths = sorted(folder.glob("*/model.toml"))
+    if not paths:
+        raise SpecError(f"no model manifest (*/model.toml) in {folder}")
+    specs = tuple(read_spec(path) for path in paths)
+    for path, spec in zip(paths, specs, strict=True):
+        if spec.id != path.parent.name:
+            raise SpecError(f"{path}: id {spec.id!r} is not the name of its folder")
+    encoders = {spec.ref for spec in specs if spec.task == "encoder"}
+    for spec in specs:
+        if spec.encoder is not None and spec.encoder not in encoders:
+            raise SpecError(f"{spec.id}: its encoder {spec.encoder} is not in {folder}")
+    return specs

