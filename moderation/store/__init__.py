@@ -1,0 +1,1 @@
+"""The truth: tables, migrations, job states, leases, outbox. SQLite (WAL) or PostgreSQL."""
