@@ -7,10 +7,12 @@
     │   └── WeightsError             a weight file is missing, or is not the pinned one
     ├── InputError                   what the caller sent cannot be used
     │   ├── MediaError               bytes that are no usable picture or video
+    │   │   └── UnsupportedMediaError
     │   ├── FetchError               a URL that may not, or could not, be read
     │   ├── NotFoundError
     │   ├── ConflictError
-    │   ├── AccessError              no key, a wrong key, a missing scope
+    │   ├── AccessError              no key, or a wrong one
+    │   │   └── ScopeError           the key lacks a scope
     │   └── LimitError               too large, too many
     └── ServiceError                 our side failed; trying again may help
         ├── BrokerError
