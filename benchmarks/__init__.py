@@ -1,0 +1,1 @@
+"""Measurements, each one command, printed as ratios of figures taken in one run."""
