@@ -1,0 +1,1 @@
+"""What travels through the queue, and what is done with it. Messages carry ids only."""
