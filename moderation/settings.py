@@ -6,10 +6,13 @@ the value down.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,6 +21,7 @@ from moderation.errors import ConfigError
 
 MIB = 1024 * 1024
 CONFIG_FILE_VARIABLE = "MODERATION_CONFIG"
+MAX_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 
 
 class Settings(BaseSettings):
@@ -131,13 +135,21 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """Socket of the embedded broker (used when `broker_url` is unset)."""
-        return self.home / "run" / "broker.sock"
+        """Socket of the embedded broker (used when `broker_url` is unset).
+
+        Socket paths are limited to about 107 bytes: for a longer HOME it lies in the folder
+        for temporary files, under a name made from HOME, the same in every process.
+        """
+        inside = self.home / "run" / "broker.sock"
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+            return inside
+        name = f"moderation-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]}"
+        return Path(tempfile.gettempdir()) / name / "broker.sock"
 
     @property
     def broker(self) -> str:
         """kombu URL of the broker: `redis://…` or `redis+socket://…`."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}"
+        return self.broker_url or f"redis+socket://{quote(str(self.broker_socket))}"
 
     @property
     def redis(self) -> str:
