@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     wait_default: float = Field(default=10.0, ge=0, description="seconds an image POST waits")
     wait_max: float = Field(default=60.0, ge=0)
     rate_limit_per_minute: int = Field(default=0, ge=0, description="per key; 0: no limit")
+    max_queued: int = Field(
+        default=10_000, gt=0, description="jobs waiting; above it, a POST is answered 503"
+    )
+    metrics_open: bool = Field(default=False, description="/metrics without an admin key")
 
     # truth, broker, media; None: the embedded default inside `home`
     database_url: str | None = Field(default=None, description="default: sqlite in HOME")
