@@ -1,0 +1,1 @@
+"""The processes: each module has a `main()`; nothing imports them."""

@@ -66,6 +66,17 @@ class Producer:
         except (redis.RedisError, OSError) as error:
             raise BrokerError(f"the broker does not answer: {brief(error)}") from error
 
+    def run_id(self) -> str:
+        """Identifies this run of the broker: another one means that it was restarted.
+
+        Raises BrokerError.
+        """
+        try:
+            info: Any = self._redis.info("server")
+        except (redis.RedisError, OSError) as error:
+            raise BrokerError(f"the broker does not answer: {brief(error)}") from error
+        return str(info["run_id"])
+
     def waiting(self, queue: str) -> int:
         """How many messages wait in a queue, over all priorities. Raises BrokerError."""
         try:

@@ -1,0 +1,180 @@
+"""One image job: claim, bytes, analysis, one transaction, wake-up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.analyse import Analysis, to_verdict
+from moderation.blobs import BlobStore
+from moderation.errors import BrokerError, NotFoundError, ServiceError
+from moderation.policy import Policy, decide_failure
+from moderation.store import jobs
+from moderation.store.engine import Database
+from moderation.store.records import Claim, Finished, JobState, PackedScores
+from moderation.tasks.messages import DELIVER, JobMessage
+from moderation.types import Coverage, MediaScores, Problem
+
+log = logging.getLogger(__name__)
+
+
+class Analyse(Protocol):
+    """`moderation.analyse.Analyser`, as far as a job needs it."""
+
+    def analyse(
+        self, data: bytes, policy: Policy, *, deadline: float | None = None
+    ) -> Analysis: ...
+
+
+class Wake(Protocol):
+    def wake(self, job_id: str) -> None: ...
+
+
+class Enqueue(Protocol):
+    def enqueue(self, message: JobMessage, priority: int = 0) -> None: ...
+
+
+@dataclass(frozen=True)
+class ImageRuntime:
+    """What an infer worker has ready before the first job. `owner`: the worker's id."""
+
+    db: Database
+    blobs: BlobStore
+    analyser: Analyse
+    waker: Wake
+    producer: Enqueue
+    owner: str
+    models: tuple[str, ...]
+    device: str
+    lease_s: float
+    max_attempts: int
+
+
+def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
+    """Run one job, if it is still to be run; returns its state afterwards, None if not ours.
+
+    Bytes that are no usable picture end the job FAILED with the policy's `on_failure`. A
+    failure of our own side puts the job back, until its attempts are used up. Raises
+    ServiceError only when the database itself cannot be reached: the lease then runs out.
+    """
+    claim = jobs.claim(runtime.db, job_id, runtime.owner, runtime.lease_s)
+    if claim is None:
+        log.debug("job %s: nothing to do", job_id)
+        return None
+    try:
+        state = _finish(claim, _analyse(claim, runtime), runtime)
+    except ServiceError as error:
+        log.warning("job %s attempt %d: %s: %s", job_id, claim.attempt, error.code, error)
+        state = _release(claim, error.code, runtime)
+    except Exception as error:
+        # A defect of ours: give the job back at once instead of sitting on its lease.
+        log.exception("job %s attempt %d", job_id, claim.attempt)
+        state = _release(claim, f"internal: {type(error).__name__}", runtime)
+    if state is not None and state.ended:
+        _announce(claim, runtime)
+    return state
+
+
+def _analyse(claim: Claim, runtime: ImageRuntime) -> Analysis:
+    try:
+        data = runtime.blobs.get(claim.media.blob_key)
+    except NotFoundError:
+        return _lost(claim.policy)
+    return runtime.analyser.analyse(data, claim.policy)
+
+
+def _lost(policy: Policy) -> Analysis:
+    """The analysis of bytes that are no longer in the media store."""
+    problem = Problem(
+        title="Media missing",
+        status=422,
+        code="media_missing",
+        detail="the bytes are no longer in the media store",
+    )
+    return Analysis(
+        outcome=decide_failure(policy, problem),
+        peaks={},
+        coverage=Coverage(frames_total=0, frames_scored=0, complete=False),
+        media=None,
+        scores=None,
+        problem=problem,
+        timings_ms={},
+    )
+
+
+def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState | None:
+    verdict = to_verdict(
+        analysis,
+        id=claim.item_id,
+        job_id=claim.job_id,
+        source=claim.source,
+        data_id=claim.data_id,
+        policy=claim.policy,
+        models=runtime.models,
+        device=runtime.device,
+        timings_ms={"queued": round(claim.queued_ms, 3), **analysis.timings_ms},
+    )
+    media = analysis.media
+    packed, embedding, encoder = pack(analysis.scores, runtime.models)
+    finished = Finished(
+        verdict=verdict,
+        scores=packed,
+        embedding=embedding,
+        encoder=encoder,
+        pdq=media.pdq if media else None,
+        width=media.width if media else None,
+        height=media.height if media else None,
+    )
+    if not jobs.finish(runtime.db, claim, finished):
+        log.warning("job %s attempt %d: somebody else owns it now", claim.job_id, claim.attempt)
+        return None
+    log.info(
+        "job %s %s %s attempt %d in %.0f ms",
+        claim.job_id,
+        verdict.status.value,
+        verdict.decision.value,
+        claim.attempt,
+        verdict.timings_ms.get("total", 0.0),
+    )
+    return JobState(verdict.status.value)
+
+
+def _release(claim: Claim, error: str, runtime: ImageRuntime) -> JobState | None:
+    return jobs.release(runtime.db, claim, error=error, max_attempts=runtime.max_attempts)
+
+
+def _announce(claim: Claim, runtime: ImageRuntime) -> None:
+    """After the commit: wake the waiters, and say that a callback is due."""
+    runtime.waker.wake(claim.job_id)
+    if claim.callback_url is None:
+        return
+    try:
+        runtime.producer.enqueue(JobMessage(kind=DELIVER, job_id=claim.job_id))
+    except BrokerError as error:
+        log.info("job %s: callback left to the sweeper: %s", claim.job_id, error)
+
+
+def pack(
+    scores: MediaScores | None, models: Sequence[str]
+) -> tuple[PackedScores | None, NDArray[np.float16] | None, str | None]:
+    """Scores, embeddings (views, width) and the encoder's name, as they are stored.
+
+    A label that some view lacks is NaN there. (None, None, None) when nothing was scored.
+    """
+    if scores is None or not scores.scores:
+        return None, None, None
+    labels = tuple(sorted({label for view in scores.scores for label in view.scores}))
+    values = np.array(
+        [[view.scores.get(label, np.nan) for label in labels] for view in scores.scores],
+        dtype=np.float32,
+    ).reshape(len(scores.scores), len(labels))
+    times = np.array([view.time_s for view in scores.views], dtype=np.float32)
+    vectors = [view.embedding for view in scores.scores if view.embedding is not None]
+    embedding = np.stack(vectors) if len(vectors) == len(scores.scores) else None
+    encoder = scores.scores[0].encoder if embedding is not None else None
+    return PackedScores(labels, tuple(models), values, times), embedding, encoder

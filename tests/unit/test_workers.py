@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from moderation.errors import ConfigError
+from moderation.settings import MAX_SOCKET_PATH, load_settings
+from workers import broker
+from workers.children import MAX_DELAY_S, restart_delay_s
+from workers.consumer import QuietCheck
+from workers.firststart import choose_port, lock_home
+from workers.process import worker_id
+
+
+def test_restarts_back_off_up_to_a_cap() -> None:
+    delays = [restart_delay_s(failures) for failures in range(1, 40)]
+    assert delays[0] <= 0.2
+    assert delays == sorted(delays)
+    assert delays[-1] == MAX_DELAY_S
+
+
+def test_a_worker_id_is_never_used_twice() -> None:
+    assert len({worker_id("infer") for _ in range(100)}) == 100
+    assert worker_id("infer").startswith("infer-")
+    assert f"-{os.getpid()}-" in worker_id("infer")
+
+
+def test_a_consumer_that_takes_nothing_is_found_out() -> None:
+    check = QuietCheck(limit_s=10)
+    assert not check.look(waiting=3, busy=0, taken=5, now=0)
+    assert not check.look(waiting=3, busy=0, taken=5, now=1)
+    assert not check.look(waiting=3, busy=0, taken=5, now=10.9)
+    assert check.look(waiting=3, busy=0, taken=5, now=11)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"waiting": 0, "busy": 0, "taken": 5},  # nothing to do, or no broker
+        {"waiting": 3, "busy": 1, "taken": 5},  # at work
+        {"waiting": 3, "busy": 0, "taken": 6},  # took one meanwhile
+    ],
+)
+def test_a_consumer_with_a_sign_of_life_is_left_alone(between: dict[str, int]) -> None:
+    check = QuietCheck(limit_s=10)
+    check.look(waiting=3, busy=0, taken=5, now=0)
+    check.look(waiting=3, busy=0, taken=5, now=1)
+    assert not check.look(**between, now=9)
+    taken = between["taken"]
+    assert not check.look(waiting=3, busy=0, taken=taken, now=12)
+    assert not check.look(waiting=3, busy=0, taken=taken, now=21)
+    assert check.look(waiting=3, busy=0, taken=taken, now=23)
+
+
+def test_one_server_per_data_folder(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    with (
+        lock_home(home),
+        pytest.raises(ConfigError, match=f"pid {os.getpid()}"),
+        lock_home(home),
+    ):
+        pytest.fail("locked twice")
+    with lock_home(home):
+        pass
+
+
+def test_a_port_in_use_is_a_clear_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} .* in use"):
+            choose_port("127.0.0.1", port)
+    assert choose_port("127.0.0.1", port) == port
+    assert choose_port("127.0.0.1", 0) > 0
+
+
+def test_a_long_home_gets_a_short_socket_that_every_process_finds(tmp_path: Path) -> None:
+    home = tmp_path / ("long" * 30)
+    first, second = load_settings(home=home), load_settings(home=home)
+    assert first.broker_socket == second.broker_socket
+    assert len(os.fsencode(first.broker_socket)) <= MAX_SOCKET_PATH
+    other = load_settings(home=tmp_path / ("long" * 31))
+    assert other.broker_socket != first.broker_socket
+
+
+def test_the_socket_s_folder_is_private_and_a_stale_socket_goes(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "broker.sock"
+    broker.prepare_socket(path)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    assert path.exists()
+    broker.prepare_socket(path)
+    assert not path.exists()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="another user"):
+        broker.prepare_socket(tmp_path / "run" / "broker.sock")
+
+
+def test_the_broker_keeps_nothing_and_listens_on_its_socket_alone(tmp_path: Path) -> None:
+    words = broker.command(load_settings(home=tmp_path))
+    options = dict(zip(words[1::2], words[2::2], strict=True))
+    assert os.access(words[0], os.X_OK)
+    assert options["--port"] == "0"
+    assert options["--save"] == ""
+    assert options["--appendonly"] == "no"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert options["--unixsocket"] == str(tmp_path / "run" / "broker.sock")

@@ -1,0 +1,102 @@
+"""The media worker: callbacks and the sweeper. It loads no models."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from moderation.errors import ConfigError, ServiceError
+from moderation.settings import Settings, load_settings
+from moderation.store.engine import migrate, open_database, schema_is_current
+from moderation.tasks.app import make_app
+from moderation.tasks.deliver import Deliverer
+from moderation.tasks.enqueue import Producer
+from moderation.tasks.messages import DELIVER, LIGHT
+from moderation.tasks.sweep import Sweeper
+from workers.consumer import Consumer
+from workers.process import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_OK,
+    Heartbeat,
+    new_row,
+    on_stop_signals,
+    set_up_logging,
+    worker_id,
+)
+
+log = logging.getLogger(__name__)
+
+ROLE: Final = "media"
+CONCURRENCY: Final = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the worker until SIGTERM or SIGINT; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers.media", description=__doc__)
+    parser.add_argument("--id", help="the worker's id")
+    options = parser.parse_args(argv)
+    try:
+        settings = load_settings()
+        set_up_logging(settings, ROLE)
+        return serve(settings, options.id or worker_id(ROLE))
+    except ConfigError as error:
+        sys.stderr.write(f"media worker: {error}\n")
+        return EXIT_CONFIG
+    except ServiceError as error:
+        sys.stderr.write(f"media worker: {error}\n")
+        return EXIT_FAILED
+
+
+def serve(settings: Settings, name: str) -> int:
+    """Sweep, deliver and consume until stopped. Raises ConfigError, ServiceError."""
+    stop = threading.Event()
+    on_stop_signals(stop.set)
+    with ExitStack() as stack:
+        db = open_database(settings.database)
+        stack.callback(db.close)
+        if not schema_is_current(db):
+            migrate(settings.database)
+        heartbeat = Heartbeat(db, new_row(name, ROLE))
+        heartbeat.start()
+        stack.callback(heartbeat.stop)
+        producer = Producer(settings.broker)
+        stack.callback(producer.close)
+        deliverer = Deliverer(db, settings)
+        stack.callback(deliverer.close)
+        sweeper = Sweeper(db, producer, settings, on_swept=deliverer.poke)
+        loops = [
+            threading.Thread(target=loop, args=(stop,), name=label, daemon=True)
+            for label, loop in (("sweeper", sweeper.run), ("deliverer", deliverer.run))
+        ]
+        for thread in loops:
+            thread.start()
+        consumer = Consumer(
+            make_app(settings),
+            producer,
+            name=name,
+            queue=LIGHT,
+            concurrency=CONCURRENCY,
+            handlers={DELIVER: lambda _job_id: deliverer.poke()},
+            on_ready=lambda: heartbeat.report("ready"),
+            on_stopping=lambda: heartbeat.report("stopping"),
+            on_abandon=heartbeat.stop,
+        )
+        on_stop_signals(consumer.stop)
+        if stop.is_set():
+            return EXIT_OK
+        consumer.run()
+        stop.set()
+        deliverer.poke()
+        for thread in loops:
+            thread.join(settings.sweep_seconds)
+        return EXIT_OK if consumer.stopping else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
