@@ -79,6 +79,8 @@ class MediaInfo:
     trailing_bytes: int = 0
     pdq: str | None = None
     pdq_quality: int | None = None
+    frames_failed: int = 0
+    """Sampled frames of an animation that could not be decoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,421 @@
+"""The pool of decoder children: hostile bytes are parsed in processes that may be killed.
+
+A child is `python -m moderation.decoder_child`; it gets a picture's bytes and a file for the
+pixels as anonymous shared memory (an unnamed memfd on Linux, an unlinked temporary file
+elsewhere): nothing can stay behind in /dev/shm, whoever dies. What comes back from a child is
+checked before it is used, since a picture may have taken the child over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import mmap
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.decoder_child import receive, send
+from moderation.errors import (
+    MediaError,
+    OverloadedError,
+    ServiceError,
+    UnsupportedMediaError,
+)
+from moderation.images import DecodePlan
+from moderation.settings import Settings
+from moderation.sniff import FORMATS
+from moderation.types import DecodedImage, InputKey, MediaInfo, View
+
+START_SECONDS = 60.0
+"""A child that takes longer to start is given up: a sick machine, not a bad picture."""
+
+_CODES = {
+    "empty_file",
+    "unsupported_format",
+    "truncated",
+    "corrupt",
+    "too_many_pixels",
+    "too_many_frames",
+    "decode_memory",
+}
+_COUNTS = (
+    "width",
+    "height",
+    "frames_total",
+    "frames_decoded",
+    "frames_failed",
+    "size_bytes",
+    "trailing_bytes",
+)
+_PDQ = re.compile(r"[0-9a-f]{64}")
+_KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class DecoderPool:
+    """At most `size` children, each decoding one picture at a time. Thread-safe.
+
+    timeout_s: seconds a picture may take, from the moment a child has it; also how long a
+    caller waits for a free child. memory_mib: what a child may allocate beyond what it holds
+    after its start. recycle: pictures after which a child is replaced by a fresh one.
+    """
+
+    def __init__(self, size: int, *, timeout_s: float, memory_mib: int, recycle: int) -> None:
+        self._size = size
+        self._timeout_s = timeout_s
+        self._memory_mib = memory_mib
+        self._recycle = recycle
+        self._free = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._idle: deque[_Child] = deque()
+        self._all: set[_Child] = set()
+        self._closed = False
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """A pool as the settings describe it; children start when first needed."""
+        return cls(
+            settings.decoders,
+            timeout_s=settings.decode_timeout,
+            memory_mib=settings.decode_memory_mib,
+            recycle=settings.decode_recycle,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the living children."""
+        with self._lock:
+            return tuple(child.pid for child in self._all)
+
+    def warm(self) -> None:
+        """Start all children now and wait until they are ready. Raises ServiceError."""
+        taken: list[_Child] = []
+        try:
+            for _ in range(self._size):
+                self._free.acquire()
+                try:
+                    taken.append(self._take())
+                except BaseException:
+                    self._free.release()
+                    raise
+            for child in taken:
+                child.wait_ready()
+        finally:
+            for child in taken:
+                self._give_back(child)
+                self._free.release()
+
+    def decode(
+        self, data: bytes, plan: DecodePlan, *, timeout_s: float | None = None
+    ) -> DecodedImage:
+        """Decode in a child. Blocks for at most twice `timeout_s` (default: the pool's).
+
+        Raises MediaError as `decode_image` does, and with the codes decode_timeout,
+        decode_memory and decode_crashed when the child had to be, or was, ended;
+        OverloadedError when no child became free in time; ServiceError when no child can be
+        started or the pool is closed. The arrays of the result are read-only.
+        """
+        limit = self._timeout_s if timeout_s is None else timeout_s
+        if not self._free.acquire(timeout=limit):
+            raise OverloadedError(f"all {self._size} decoders were busy for {limit:g} s")
+        try:
+            child = self._take()
+            try:
+                return child.decode(data, plan, limit)
+            except MediaError as error:
+                if child.owes and self._closed:
+                    raise ServiceError("the decoder pool is closed") from error
+                raise
+            except OSError as error:
+                child.kill()
+                raise ServiceError(f"cannot hand a picture to a decoder: {error}") from error
+            finally:
+                # Whatever happened: a child that still owes an answer is in doubt.
+                if child.owes:
+                    child.kill()
+                self._give_back(child)
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """End all children, busy ones too, and wait for them. May be called twice."""
+        with self._lock:
+            self._closed = True
+            idle, every = tuple(self._idle), tuple(self._all)
+            self._idle.clear()
+        for child in every:
+            child.kill()
+        for child in idle:  # a busy one's files belong to the thread that waits for it
+            self._drop(child)
+
+    def _start(self) -> _Child:
+        with self._lock:
+            if self._closed:
+                raise ServiceError("the decoder pool is closed")
+            child = _Child(self._memory_mib)
+            self._all.add(child)
+            return child
+
+    def _take(self) -> _Child:
+        while True:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            if child is None:
+                return self._start()
+            if child.alive:
+                return child
+            self._drop(child)
+
+    def _give_back(self, child: _Child) -> None:
+        worn = child.decoded >= self._recycle
+        if child.alive and not worn:
+            with self._lock:
+                if not self._closed:
+                    self._idle.append(child)
+                    return
+        self._drop(child)
+        if worn:
+            # The successor starts beside the others' work, and is taken last.
+            with contextlib.suppress(ServiceError):
+                successor = self._start()
+                with self._lock:
+                    self._idle.appendleft(successor)
+
+    def _drop(self, child: _Child) -> None:
+        child.dispose()
+        with self._lock:
+            self._all.discard(child)
+
+
+class _Child:
+    """One decoder process. Used by one thread at a time, but for `kill`."""
+
+    def __init__(self, memory_mib: int) -> None:
+        self.decoded = 0
+        self.owes = False
+        """It has a picture and has not answered for it."""
+        self._ready = False
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "moderation.decoder_child", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C goes to the parent alone
+            )
+        self._socket = ours
+        self._kill_lock = threading.Lock()
+        send(ours, {"memory_mib": memory_mib})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        if self._ready:
+            return
+        try:
+            receive(self._socket, time.monotonic() + START_SECONDS)
+        except (OSError, EOFError, ValueError) as error:
+            self.kill()
+            raise ServiceError("a decoder process did not start") from error
+        self._ready = True
+
+    def decode(self, data: bytes, plan: DecodePlan, timeout_s: float) -> DecodedImage:
+        self.wait_ready()
+        source = _anonymous_file(len(data))
+        target = _anonymous_file(output_bytes(plan))
+        try:
+            _write(source, data)
+            deadline = time.monotonic() + timeout_s
+            self.owes = True
+            reply = self._ask(_request(plan, timeout_s), (source, target), deadline)
+            self.owes = False
+            self.decoded += 1
+            try:
+                if "error" in reply:
+                    raise _refusal(reply)
+                return _result(reply, plan, target)
+            except (KeyError, TypeError, ValueError) as error:
+                self.owes = True
+                raise _crashed("gave an answer that makes no sense") from error
+        finally:
+            os.close(source)
+            os.close(target)
+
+    def _ask(
+        self, request: dict[str, Any], fds: tuple[int, int], deadline: float
+    ) -> dict[str, Any]:
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            send(self._socket, request, fds)
+            reply, unasked = receive(self._socket, deadline)
+        except TimeoutError as error:
+            raise MediaError(
+                f"decoding the picture took longer than {request['timeout_s']:g} s",
+                code="decode_timeout",
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            raise self._died() from error
+        except ValueError as error:
+            raise _crashed("gave an answer that makes no sense") from error
+        for fd in unasked:
+            os.close(fd)
+        return reply
+
+    def _died(self) -> MediaError:
+        self.kill()
+        code = self._process.returncode
+        if code == -signal.SIGXCPU:
+            return MediaError("decoding the picture took too much CPU time", code="decode_timeout")
+        return _crashed(f"ended with {_how(code)}")
+
+    def kill(self) -> None:
+        """End the process; from any thread. A thread that waits for an answer wakes."""
+        with self._kill_lock:
+            self._process.kill()
+            self._process.wait()
+
+    def dispose(self) -> None:
+        """End the process and free what belongs to it; when no thread waits for it."""
+        self.kill()
+        self._socket.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def output_bytes(plan: DecodePlan) -> int:
+    """The most that a plan's pixels can take; pages that nobody writes cost nothing."""
+    return plan.max_views * sum(3 * key.width * key.height for key in plan.keys)
+
+
+def _request(plan: DecodePlan, timeout_s: float) -> dict[str, Any]:
+    return {
+        "keys": [[k.width, k.height, k.fit, k.interpolation] for k in plan.keys],
+        "max_pixels": plan.max_pixels,
+        "max_frames": plan.max_frames,
+        "max_views": plan.max_views,
+        "timeout_s": timeout_s,
+    }
+
+
+def _result(reply: dict[str, Any], plan: DecodePlan, target: int) -> DecodedImage:
+    """Views and pixels of an answer. Raises KeyError, TypeError or ValueError for nonsense."""
+    views = tuple(_view(*view) for view in reply["views"])
+    if not 1 <= len(views) <= plan.max_views:
+        raise ValueError("a wrong number of views")
+    used = len(views) * output_bytes(plan) // plan.max_views
+    # The mapping lives as long as an array that looks into it.
+    mapped = mmap.mmap(target, used, prot=mmap.PROT_READ)
+    pixels: dict[InputKey, NDArray[np.uint8]] = {}
+    at = 0
+    for key in plan.keys:
+        shape = (len(views), key.height, key.width, 3)
+        count = math.prod(shape)
+        pixels[key] = np.frombuffer(mapped, np.uint8, count, at).reshape(shape)
+        at += count
+    return DecodedImage(_info(reply["info"]), views, pixels)
+
+
+def _info(raw: dict[str, Any]) -> MediaInfo:
+    pdq, quality = raw["pdq"], raw["pdq_quality"]
+    if raw["format"] not in FORMATS or not (pdq is None or _PDQ.fullmatch(pdq)):
+        raise ValueError("an unknown format or hash")
+    return MediaInfo(
+        format=raw["format"],
+        pdq=pdq,
+        pdq_quality=None if quality is None else int(quality),
+        **{name: int(raw[name]) for name in _COUNTS},
+    )
+
+
+def _view(frame: int, time_s: float, box: list[float], background: str) -> View:
+    left, top, right, bottom = (float(edge) for edge in box)
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1 and math.isfinite(time_s)):
+        raise ValueError("a view outside the picture")
+    match background:
+        case "opaque" | "black" | "white":
+            return View(int(frame), float(time_s), (left, top, right, bottom), background)
+    raise ValueError("an unknown background")
+
+
+def _refusal(reply: dict[str, Any]) -> MediaError:
+    code = reply["code"]
+    if code not in _CODES:
+        raise ValueError("an unknown code")
+    kind = UnsupportedMediaError if code == UnsupportedMediaError.code else MediaError
+    return kind(str(reply["error"]), code=code)
+
+
+def _anonymous_file(size: int) -> int:
+    """A file without a name, in memory, that cannot be shrunk under a reader's mapping."""
+    if sys.platform != "linux":
+        with tempfile.TemporaryFile() as file:
+            file.truncate(size)
+            return os.dup(file.fileno())
+    fd = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    # Reading a mapping beyond the end of a file that somebody shrank would be SIGBUS.
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd
+
+
+def _write(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _environment() -> dict[str, str]:
+    """What a child needs, and none of the parent's secrets."""
+    env = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    return (
+        env
+        | dict.fromkeys(_THREADS, "1")
+        | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    )
+
+
+def _crashed(how: str) -> MediaError:
+    return MediaError(f"the decoder {how} at this picture", code="decode_crashed")
+
+
+def _how(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
