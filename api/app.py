@@ -1,0 +1,124 @@
+"""The gateway as an ASGI application. Everything it uses is opened in its lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api import openapi, problems
+from api.auth import Keyring
+from api.deps import (
+    Gateway,
+    ListenerLike,
+    ProducerLike,
+    Threads,
+    WakerLike,
+    cached_counts,
+    cached_workers,
+)
+from api.limits import BodyCap, RateLimiter
+from api.metrics import Metrics
+from api.middleware import Envelope
+from api.routes import catalog, health, images, items, jobs
+from moderation import __version__
+from moderation.blobs import open_blobs
+from moderation.policy import choose_policy, load_policies
+from moderation.settings import Settings
+from moderation.store.engine import open_database
+from moderation.tasks.enqueue import Producer
+from moderation.wake import Waker, WakeListener
+
+FORM_OVERHEAD = 64 * 1024
+"""Bytes that a multipart body may have beside one file: boundaries, headers, fields."""
+SMALL_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """How the three sides of the broker are opened; tests give others."""
+
+    producer: Callable[[Settings], ProducerLike] = lambda settings: Producer(settings.broker)
+    listener: Callable[[Settings], ListenerLike] = lambda settings: WakeListener(settings.redis)
+    waker: Callable[[Settings], WakerLike] = lambda settings: Waker(settings.redis)
+
+
+def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
+    """The application for these settings.
+
+    Raises PolicyError at once when the policies cannot be used. Database, broker and media
+    may be away when it starts: /ready tells, and they are used as soon as they answer.
+    """
+    policies = load_policies(settings.policy_dir)
+    choose_policy(policies, settings.default_policy)
+    metrics = Metrics()
+    broker = broker or Broker()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        db = await run_sync(open_database, settings.database)
+        blobs = await run_sync(partial(open_blobs, settings.blobs, endpoint=settings.s3_endpoint))
+        secret = settings.bootstrap_key
+        gateway = Gateway(
+            settings=settings,
+            db=db,
+            blobs=blobs,
+            producer=broker.producer(settings),
+            listener=broker.listener(settings),
+            waker=broker.waker(settings),
+            policies=policies,
+            keyring=Keyring(db, secret.get_secret_value() if secret else None),
+            limiter=RateLimiter(settings.rate_limit_per_minute),
+            metrics=metrics,
+            workers=cached_workers(db),
+            counts=cached_counts(db),
+            threads=Threads(),
+            stopping=asyncio.Event(),
+        )
+        app.state.gateway = gateway
+        await gateway.listener.start()
+        try:
+            yield
+        finally:
+            await gateway.stop_waiting()
+            gateway.producer.close()
+            gateway.waker.close()
+            await run_sync(db.close)
+
+    app = FastAPI(
+        title="moderation",
+        version=__version__,
+        summary="Moderates pictures for porn, violence and smoking.",
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # the pages load scripts from elsewhere; the document itself is served
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+    )
+    for routes in (images, items, jobs, catalog, health):
+        app.include_router(routes.router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(BodyCap, cap_of=partial(body_cap, settings))
+    app.add_middleware(Envelope, metrics=metrics)
+    return app
+
+
+def body_cap(settings: Settings, path: str) -> int:
+    """The longest body that a path reads, in bytes."""
+    if path == "/v1/images":
+        return settings.max_image_bytes + FORM_OVERHEAD
+    if path == "/v1/images:batch":
+        return settings.max_batch_bytes
+    return SMALL_BODY
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

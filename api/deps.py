@@ -1,0 +1,134 @@
+"""What the routes work with: made once per app in its lifespan, never global."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Final, ParamSpec, Protocol, TypeVar, cast
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import Depends, Request
+
+from api.auth import Keyring
+from api.cached import Cached
+from api.limits import RateLimiter
+from api.metrics import Metrics
+from moderation.blobs import BlobStore
+from moderation.policy import Policy
+from moderation.settings import Settings
+from moderation.store import fleet, jobs
+from moderation.store.engine import Database
+from moderation.store.records import JobState, WorkerRow
+from moderation.tasks.messages import JobMessage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLEET_TTL_S: Final = 1.0
+COUNTS_TTL_S: Final = 2.0
+PROBE_THREADS: Final = 2
+FETCH_THREADS: Final = 16
+
+
+class ProducerLike(Protocol):
+    """The sending side of the queue (moderation.tasks.enqueue.Producer)."""
+
+    def enqueue(self, message: JobMessage, priority: int = 0) -> None: ...
+    def ping(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class WaiterLike(Protocol):
+    async def wait(self, timeout_s: float) -> None: ...
+
+
+class ListenerLike(Protocol):
+    """The subscription to wake-ups (moderation.wake.WakeListener)."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def register(self, job_id: str) -> AbstractContextManager[WaiterLike]: ...
+
+
+class WakerLike(Protocol):
+    """The publisher of wake-ups (moderation.wake.Waker)."""
+
+    def wake(self, job_id: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Separate shares of threads, so that a slow site or a dead broker delays its own kind
+    of request alone. Submissions and reads use the event loop's own share."""
+
+    probes: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(PROBE_THREADS)
+    )
+    fetches: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(FETCH_THREADS)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one running gateway."""
+
+    settings: Settings
+    db: Database
+    blobs: BlobStore
+    producer: ProducerLike
+    listener: ListenerLike
+    waker: WakerLike
+    policies: Mapping[str, Policy]
+    keyring: Keyring
+    limiter: RateLimiter
+    metrics: Metrics
+    workers: Cached[tuple[WorkerRow, ...]]
+    counts: Cached[Mapping[JobState, int]]
+    threads: Threads
+    stopping: asyncio.Event
+
+    async def stop_waiting(self) -> None:
+        """Answer all who wait with what there is: the process is about to end."""
+        self.stopping.set()
+        await self.listener.stop()
+
+
+def ready_workers(db: Database) -> tuple[WorkerRow, ...]:
+    """Living infer workers whose models are loaded."""
+    rows = fleet.living(db, role="infer")
+    return tuple(row for row in rows if row.state == "ready" and row.models)
+
+
+def cached_workers(db: Database) -> Cached[tuple[WorkerRow, ...]]:
+    return Cached(partial(ready_workers, db), FLEET_TTL_S)
+
+
+def cached_counts(db: Database) -> Cached[Mapping[JobState, int]]:
+    def read() -> Mapping[JobState, int]:
+        return jobs.counts(db)
+
+    return Cached(read, COUNTS_TTL_S)
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking call (store, blobs, broker) beside the event loop."""
+    return await run_sync(partial(call, *args, **kwargs))
+
+
+async def in_share(share: anyio.CapacityLimiter, call: Callable[[], T]) -> T:
+    """As `in_thread`, within a share of threads."""
+    return await run_sync(call, limiter=share)
+
+
+async def gateway_of(request: Request) -> Gateway:  # async: a plain one would cost a thread
+    state: Any = request.app.state
+    return cast(Gateway, state.gateway)
+
+
+GatewayDep = Annotated[Gateway, Depends(gateway_of)]

@@ -1,0 +1,184 @@
+"""Bytes -> checked header -> sha256 -> blob -> one transaction -> message.
+
+All of it is blocking and runs in one thread call per picture. Nothing is decoded: the header
+alone is read, in pure Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from api.deps import Gateway
+from api.limits import too_large
+from moderation import fetch
+from moderation.blobs import blob_key
+from moderation.errors import BrokerError, InputError, MediaError, OverloadedError
+from moderation.policy import Policy
+from moderation.settings import Settings
+from moderation.sniff import HEAD_BYTES, sniff
+from moderation.store import jobs, outbox
+from moderation.store.records import JobState, NewItem, NewMedia, Submission
+from moderation.tasks.messages import IMAGE, JobMessage
+
+log = logging.getLogger(__name__)
+
+MAX_SOURCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a caller sent. `source`: the file's name or URL, as told by the caller.
+
+    `identity`: what a repeated Idempotency-Key is compared by, the bytes themselves unless
+    they were named by a URL (whose answer may change from one request to the next).
+    """
+
+    data: bytes
+    source: str | None = None
+    identity: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The query parameters and headers of a submission. `policy_name` is as the caller wrote
+    it, `policy` what it means now."""
+
+    policy: Policy
+    policy_name: str
+    data_id: str | None = None
+    callback_url: str | None = None
+    priority: int = 0
+    dedupe: bool = True
+    idempotency_key: str | None = None
+
+    def for_part(self, index: int) -> Options:
+        """The options of one part of a batch: its place has an Idempotency-Key of its own."""
+        if self.idempotency_key is None:
+            return self
+        return replace(self, idempotency_key=f"{self.idempotency_key}#{index}")
+
+
+def accept(gateway: Gateway, tenant: str, upload: Upload, options: Options) -> Submission:
+    """Store a picture and make its job, or find the answer that already exists.
+
+    Raises MediaError (415, 422) and LimitError (413) for bytes that cannot be a usable
+    picture, FetchError for a forbidden callback URL, ConflictError for a reused
+    Idempotency-Key, OverloadedError, StoreError, BlobError. The message is not sent yet.
+    """
+    began = time.perf_counter()
+    media = inspect(upload.data, tenant, gateway.settings)
+    if options.callback_url is not None:
+        fetch.check_url(options.callback_url, gateway.settings.fetch_allow)
+    refuse_when_overloaded(gateway)
+    gateway.blobs.put(media.blob_key, upload.data)
+    submission = jobs.submit(
+        gateway.db,
+        NewItem(
+            tenant=tenant,
+            media=media,
+            policy=options.policy,
+            source=clean_source(upload.source),
+            data_id=options.data_id,
+            callback_url=options.callback_url,
+            priority=options.priority,
+            deadline=datetime.now(UTC) + timedelta(seconds=gateway.settings.job_deadline),
+            idempotency_key=options.idempotency_key,
+            request_hash=request_hash(upload, media.sha256, options),
+        ),
+        dedupe_models=loaded_models(gateway) if options.dedupe else None,
+    )
+    gateway.metrics.accepted(time.perf_counter() - began)
+    return submission
+
+
+def inspect(data: bytes, tenant: str, settings: Settings) -> NewMedia:
+    """What the header tells, held against the limits. Raises MediaError, LimitError."""
+    if len(data) > settings.max_image_bytes:
+        raise too_large(settings.max_image_bytes)
+    told = sniff(data[:HEAD_BYTES])
+    if told.width is not None and told.height is not None:
+        pixels = told.width * told.height
+        if pixels > settings.max_pixels:
+            raise MediaError(
+                f"The picture has {pixels} pixels; the limit is {settings.max_pixels}.",
+                code="too_many_pixels",
+            )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return NewMedia(
+        sha256=sha256,
+        size=len(data),
+        format=told.format,
+        blob_key=blob_key(tenant, sha256),
+        width=told.width,
+        height=told.height,
+    )
+
+
+def request_hash(upload: Upload, sha256: str, options: Options) -> str | None:
+    """What must be the same under one Idempotency-Key; None without a key. `wait` may differ."""
+    if options.idempotency_key is None:
+        return None
+    what = sha256 if upload.identity is None else hashlib.sha256(upload.identity).hexdigest()
+    told = [what, options.policy_name, options.data_id, options.callback_url]
+    return hashlib.sha256(
+        json.dumps([*told, options.priority, options.dedupe]).encode()
+    ).hexdigest()
+
+
+def clean_source(source: str | None) -> str | None:
+    """A caller's file name or URL as it may be stored: no NUL, no lone surrogate, bounded."""
+    if not source:
+        return None
+    text = source.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return text[:MAX_SOURCE] or None
+
+
+def loaded_models(gateway: Gateway) -> tuple[str, ...] | None:
+    """The models that would score a picture now: `id@version`. None when no worker is ready
+    or the ready ones disagree; then nothing can be called a duplicate."""
+    sets = {
+        tuple(f"{model['id']}@{model['version']}" for model in row.models)
+        for row in gateway.workers.get()
+    }
+    return sets.pop() if len(sets) == 1 else None
+
+
+def refuse_when_overloaded(gateway: Gateway) -> None:
+    """Raises OverloadedError when more jobs wait than the settings allow."""
+    waiting = gateway.counts.get().get(JobState.QUEUED, 0)
+    if waiting >= gateway.settings.max_queued:
+        raise OverloadedError(f"{waiting} jobs wait already; try again later.")
+
+
+def publish(gateway: Gateway, job_id: str, priority: int) -> None:
+    """Send a new job to the queue. A broker that is away does no harm: the job is in the
+    database, and the sweeper publishes it."""
+    try:
+        gateway.producer.enqueue(JobMessage(IMAGE, job_id), priority)
+    except BrokerError as error:
+        gateway.metrics.unpublished()
+        log.warning("job %s was not published: %s", job_id, error.message)
+    else:
+        outbox.task_sent(gateway.db, job_id)
+
+
+def fetch_picture(gateway: Gateway, url: str) -> Upload:
+    """Read a picture from a user's URL. Raises FetchError."""
+    settings = gateway.settings
+    got = fetch.fetch(
+        url,
+        allow=settings.fetch_allow,
+        timeout_s=settings.fetch_timeout,
+        max_bytes=settings.max_image_bytes,
+    )
+    return Upload(data=got.data, source=url, identity=url.encode())
+
+
+def no_file() -> InputError:
+    """The error for a multipart body without a usable `file` part."""
+    return InputError("The form needs a part `file` with a file name.", code="file_missing")

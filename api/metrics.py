@@ -1,0 +1,77 @@
+"""Prometheus metrics of one gateway process: one registry per app, nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from moderation.store.records import JobState
+
+BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """The instruments. Counting is thread-safe."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Histogram(
+            "moderation_http_request_seconds",
+            "Time from a request's head to the end of its answer, waits included",
+            ["method", "route", "status"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._accept = Histogram(
+            "moderation_ingest_seconds",
+            "Time to check, hash, store and submit one picture",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._unpublished = Counter(
+            "moderation_unpublished_jobs",
+            "Jobs that this gateway could not publish; the sweeper does it later",
+            registry=self.registry,
+        )
+        self.waits = Gauge(
+            "moderation_waits_in_flight",
+            "Requests that wait for a verdict at this moment",
+            registry=self.registry,
+        )
+        self._jobs = Gauge(
+            "moderation_jobs", "Jobs in the database, by state", ["state"], registry=self.registry
+        )
+        self._oldest = Gauge(
+            "moderation_queue_age_seconds",
+            "Age of the oldest job that waits; 0 when none does",
+            registry=self.registry,
+        )
+        self._workers = Gauge(
+            "moderation_infer_workers", "Infer workers that are ready", registry=self.registry
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def accepted(self, seconds: float) -> None:
+        self._accept.observe(seconds)
+
+    def unpublished(self) -> None:
+        self._unpublished.inc()
+
+    def observe_queue(
+        self, counts: Mapping[JobState, int], oldest_s: float | None, workers: int
+    ) -> None:
+        """What a scrape reads from the database."""
+        for state in JobState:
+            self._jobs.labels(state.value).set(counts.get(state, 0))
+        self._oldest.set(oldest_s or 0.0)
+        self._workers.set(workers)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,218 @@
+"""Pictures in: one, or many in one request."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from api import bodies
+from api.auth import WriteKey, charge
+from api.deps import Gateway, GatewayDep, in_share, in_thread
+from api.ingest import Options, Upload, accept, fetch_picture, no_file, publish
+from api.limits import too_large
+from api.problems import problem_for, request_id_of
+from api.schemas import examples, params
+from api.schemas.answers import Accepted, Batch, BatchPart
+from api.schemas.problems import KEYED, problems
+from api.wait import verdict_within
+from moderation.errors import FetchError, InputError, ModerationError, PolicyError
+from moderation.policy import choose_policy
+from moderation.store import items
+from moderation.store.records import KeyRow, Submission
+from moderation.types import Verdict
+
+router = APIRouter(tags=["images"])
+
+RETRY_AFTER_S = 1
+"""Hint of a 202: a verdict usually takes less."""
+BATCH_AT_ONCE = 4
+"""Parts of one batch that are read and submitted at the same time."""
+
+Answer = Verdict | Accepted
+
+
+async def options_of(
+    gateway: GatewayDep,
+    policy: params.PolicyName = None,
+    data_id: params.DataId = None,
+    callback_url: params.CallbackUrl = None,
+    priority: params.Priority = 0,
+    dedupe: params.Dedupe = True,
+    idempotency_key: params.IdempotencyKey = None,
+) -> Options:
+    """The parameters of a submission. Raises InputError for an unknown policy."""
+    name = policy or gateway.settings.default_policy
+    try:
+        chosen = choose_policy(gateway.policies, name)
+    except PolicyError as error:
+        if policy is None:
+            raise  # the operator's default is wrong, not the request
+        raise InputError(error.message, code="policy_unknown") from error
+    return Options(
+        policy=chosen,
+        policy_name=name,
+        data_id=data_id,
+        callback_url=callback_url,
+        priority=priority,
+        dedupe=dedupe,
+        idempotency_key=idempotency_key,
+    )
+
+
+async def seconds_to_wait(gateway: GatewayDep, wait: params.Wait = None) -> float:
+    """`wait`, or the default, cut to the gateway's maximum."""
+    settings = gateway.settings
+    return min(settings.wait_default if wait is None else wait, settings.wait_max)
+
+
+OptionsDep = Annotated[Options, Depends(options_of)]
+WaitDep = Annotated[float, Depends(seconds_to_wait)]
+
+
+@router.post(
+    "/v1/images",
+    summary="Moderate one picture",
+    response_model=None,
+    responses={
+        200: examples.verdict("The verdict was ready in time, or was known already"),
+        202: examples.accepted(),
+        **problems(*KEYED, 409, 413, 415),
+    },
+    openapi_extra={"requestBody": examples.IMAGE_BODY},
+)
+async def post_image(
+    request: Request, gateway: GatewayDep, key: WriteKey, options: OptionsDep, seconds: WaitDep
+) -> Response:
+    """A picture as `multipart/form-data` (part `file`), as the raw body, or as JSON with a
+    `url`. Answers the verdict when it is ready within `wait` seconds, else 202.
+
+    A picture whose header is fine but that cannot be decoded has a verdict with status
+    `failed`; a header that is no picture's is refused at once with 415.
+    """
+    upload = await _upload(request, gateway)
+    answer = await _submit(gateway, key, upload, options, seconds)
+    return _respond(answer)
+
+
+@router.post(
+    "/v1/images:batch",
+    summary="Moderate many pictures",
+    response_model=None,
+    responses={
+        200: examples.batch(),
+        **problems(*KEYED, 413, 415),
+    },
+    openapi_extra={"requestBody": examples.BATCH_BODY},
+)
+async def post_batch(
+    request: Request, gateway: GatewayDep, key: WriteKey, options: OptionsDep, seconds: WaitDep
+) -> Response:
+    """Files of one multipart body, each answered on its own and in order. `wait` is shared by
+    all parts. Under an Idempotency-Key each place in the request has its own."""
+    kind = bodies.media_type(request)
+    if kind != bodies.MULTIPART:
+        raise bodies.unsupported(kind, bodies.MULTIPART)
+    async with bodies.files(request, at_most=gateway.settings.max_batch_parts) as parts:
+        if not parts:
+            raise no_file()
+        charge(request, gateway, key, cost=len(parts) - 1)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        gate = asyncio.Semaphore(BATCH_AT_ONCE)
+        request_id = request_id_of(request.scope)
+
+        async def one(index: int, part: UploadFile) -> BatchPart:
+            told = options.for_part(index)
+            try:
+                async with gate:
+                    upload = Upload(await _bytes(gateway, part), part.filename)
+                    submission = await _accept(gateway, key, upload, told)
+                left = max(0.0, until - loop.time())
+                answer = await _await(gateway, submission, told, left)
+            except ModerationError as error:
+                problem = problem_for(error, request_id)
+                return BatchPart(
+                    index=index, source=part.filename, status=problem.status, problem=problem
+                )
+            if isinstance(answer, Verdict):
+                return BatchPart(index=index, source=part.filename, status=200, verdict=answer)
+            return BatchPart(index=index, source=part.filename, status=202, accepted=answer)
+
+        results = await asyncio.gather(*(one(i, part) for i, part in enumerate(parts)))
+    return _json(Batch(results=results).model_dump_json())
+
+
+async def _upload(request: Request, gateway: Gateway) -> Upload:
+    """The picture of a request, whichever of the three ways it came."""
+    kind = bodies.media_type(request)
+    if kind == bodies.MULTIPART:
+        async with bodies.files(request, at_most=1) as parts:
+            if not parts:
+                raise no_file()
+            return Upload(await _bytes(gateway, parts[0]), parts[0].filename)
+    if kind == bodies.JSON:
+        body = await bodies.read_json(request, params.UrlBody)
+        if not gateway.settings.fetch_enabled:
+            raise FetchError("Reading pictures from URLs is switched off.", code="fetch_disabled")
+        return await in_share(gateway.threads.fetches, partial(fetch_picture, gateway, body.url))
+    if kind == bodies.RAW or kind.startswith("image/"):
+        return Upload(await bodies.read(request, gateway.settings.max_image_bytes))
+    raise bodies.unsupported(
+        kind, "multipart/form-data, image/*, application/octet-stream or application/json"
+    )
+
+
+async def _bytes(gateway: Gateway, part: UploadFile) -> bytes:
+    """A part's bytes. Raises LimitError before it reads too large a one."""
+    limit = gateway.settings.max_image_bytes
+    if part.size is not None and part.size > limit:
+        raise too_large(limit)
+    return await part.read()
+
+
+async def _submit(
+    gateway: Gateway, key: KeyRow, upload: Upload, options: Options, seconds: float
+) -> Answer:
+    submission = await _accept(gateway, key, upload, options)
+    return await _await(gateway, submission, options, seconds)
+
+
+async def _accept(gateway: Gateway, key: KeyRow, upload: Upload, options: Options) -> Submission:
+    call = partial(accept, gateway, key.tenant, upload, options)
+    if options.callback_url is not None:  # its host is resolved, which may be slow
+        return await in_share(gateway.threads.fetches, call)
+    return await in_thread(call)
+
+
+async def _await(
+    gateway: Gateway, submission: Submission, options: Options, seconds: float
+) -> Answer:
+    """The verdict within `seconds`, or what was accepted."""
+    if submission.verdict is not None:
+        return submission.verdict
+    first = (
+        partial(items.verdict_of_job, gateway.db, submission.job_id)
+        if submission.replayed
+        else partial(publish, gateway, submission.job_id, options.priority)
+    )
+    verdict = await verdict_within(gateway, submission.job_id, seconds, first)
+    return verdict or Accepted(
+        id=submission.item_id, job_id=submission.job_id, status=submission.state
+    )
+
+
+def _respond(answer: Answer) -> Response:
+    location = {"Location": f"/v1/items/{answer.id}"}
+    if isinstance(answer, Verdict):
+        return _json(answer.model_dump_json(), headers=location)
+    later = location | {"Retry-After": str(RETRY_AFTER_S)}
+    return _json(answer.model_dump_json(), status=202, headers=later)
+
+
+def _json(text: str, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(text, status, headers=headers, media_type="application/json")

@@ -1,0 +1,75 @@
+"""Submissions and their verdicts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.auth import ReadKey
+from api.deps import Gateway, GatewayDep, in_thread
+from api.schemas import examples, params
+from api.schemas.answers import Item, ItemDetail, ItemPage
+from api.schemas.problems import KEYED, problems
+from moderation.store import items
+from moderation.store.records import ItemFilter, JobState
+from moderation.types import Decision, Status
+
+router = APIRouter(prefix="/v1/items", tags=["items"])
+
+DEFAULT_LIMIT = 50
+
+
+@router.get(
+    "",
+    summary="List items",
+    response_model=None,
+    responses={200: examples.page(), **problems(*KEYED)},
+)
+async def list_items(
+    gateway: GatewayDep,
+    key: ReadKey,
+    decision: Decision | None = None,
+    status: Status | None = None,
+    state: JobState | None = None,
+    label: params.Label = None,
+    data_id: params.DataId = None,
+    source: params.Source = None,
+    since: params.Moment = None,
+    until: params.Moment = None,
+    limit: params.Limit = DEFAULT_LIMIT,
+    cursor: params.Cursor = None,
+) -> Response:
+    """Newest first, in a stable order. All filters that are given must hold; `since` and
+    `until` speak of the time of submission."""
+    flt = ItemFilter(
+        decision=decision,
+        status=status,
+        state=state,
+        label=label,
+        data_id=data_id,
+        source=source,
+        since=since,
+        until=until,
+    )
+    page = await in_thread(
+        items.list_items, gateway.db, key.tenant, flt, limit=limit, cursor=cursor
+    )
+    told = ItemPage(items=[Item.of(row) for row in page.items], next_cursor=page.next_cursor)
+    return Response(told.model_dump_json(), media_type="application/json")
+
+
+@router.get(
+    "/{item_id}",
+    summary="One item",
+    response_model=None,
+    responses={200: examples.item(), **problems(*KEYED, 404)},
+)
+async def get_item(gateway: GatewayDep, key: ReadKey, item_id: params.ItemId) -> Response:
+    """The verdict in force and all that came before it."""
+    told = await in_thread(_detail, gateway, key.tenant, item_id)
+    return Response(told.model_dump_json(), media_type="application/json")
+
+
+def _detail(gateway: Gateway, tenant: str, item_id: str) -> ItemDetail:
+    row = items.get_item(gateway.db, tenant, item_id)
+    return ItemDetail.with_history(row, items.history(gateway.db, tenant, item_id))

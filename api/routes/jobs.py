@@ -1,0 +1,64 @@
+"""The state of an analysis, and its cancellation."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.auth import ReadKey, WriteKey
+from api.deps import Gateway, GatewayDep, in_thread
+from api.schemas import examples, params
+from api.schemas.answers import Job
+from api.schemas.problems import KEYED, problems
+from moderation.errors import ConflictError
+from moderation.store import jobs
+from moderation.store.records import JobRow, JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get(
+    "/{job_id}",
+    summary="One job",
+    response_model=None,
+    responses={200: examples.job("The job"), **problems(*KEYED, 404)},
+)
+async def get_job(gateway: GatewayDep, key: ReadKey, job_id: params.JobId) -> Response:
+    """How far the analysis of an item is."""
+    row = await in_thread(jobs.get_job, gateway.db, key.tenant, job_id)
+    return _respond(row)
+
+
+@router.delete(
+    "/{job_id}",
+    summary="Cancel a job",
+    response_model=None,
+    responses={
+        200: examples.job("Cancelled; its item has a verdict that says so", state="cancelled"),
+        202: examples.job(
+            "It runs; its result will be dropped", state="running", cancel_requested=True
+        ),
+        **problems(*KEYED, 404, 409),
+    },
+)
+async def cancel_job(gateway: GatewayDep, key: WriteKey, job_id: params.JobId) -> Response:
+    """A job that waits is cancelled at once, one that runs when it ends. The record stays:
+    what was not looked at has a verdict by the policy's `on_failure`. 409 when the job has
+    ended already; cancelling twice is fine."""
+    row = await in_thread(_cancel, gateway, key.tenant, job_id)
+    if row.state is JobState.CANCELLED:
+        return _respond(row)
+    if row.state.ended:
+        raise ConflictError(f"The job has ended: it is {row.state.value}.", code="job_ended")
+    return _respond(row, status=202)
+
+
+def _cancel(gateway: Gateway, tenant: str, job_id: str) -> JobRow:
+    row = jobs.cancel(gateway.db, tenant, job_id)
+    if row.state is JobState.CANCELLED:
+        gateway.waker.wake(job_id)
+    return row
+
+
+def _respond(row: JobRow, *, status: int = 200) -> Response:
+    return Response(Job.of(row).model_dump_json(), status, media_type="application/json")

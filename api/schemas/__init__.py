@@ -1,0 +1,1 @@
+"""What the API says and documents, beside the verdict itself (moderation.types)."""

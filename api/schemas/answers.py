@@ -1,0 +1,191 @@
+"""Bodies of answers, beside the verdict."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from moderation.policy import Policy, Rule
+from moderation.store.records import ItemRow, JobRow, JobState
+from moderation.types import Decision, Problem, Verdict
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Accepted(_Answer):
+    """A picture that is not decided yet. `Location` leads to the item."""
+
+    id: str = Field(description="the item; the verdict will carry the same id")
+    job_id: str
+    status: JobState
+
+
+class BatchPart(_Answer):
+    """The answer to one part: `status` is what a POST of this part alone would have had, and
+    exactly one of `verdict`, `accepted` and `problem` is set."""
+
+    index: int = Field(ge=0, description="place in the request, from 0")
+    source: str | None = Field(description="the part's file name")
+    status: int
+    verdict: Verdict | None = None
+    accepted: Accepted | None = None
+    problem: Problem | None = None
+
+
+class Batch(_Answer):
+    """Answers in the order of the parts."""
+
+    results: list[BatchPart]
+
+
+class Media(_Answer):
+    """The bytes. Width and height in pixels, as far as they are known."""
+
+    sha256: str
+    format: str
+    size: int = Field(description="bytes")
+    width: int | None
+    height: int | None
+
+
+class Item(_Answer):
+    """A submission with its verdict in force; null while its job has not ended."""
+
+    id: str
+    job_id: str
+    state: JobState
+    created: datetime
+    source: str | None
+    data_id: str | None
+    media: Media
+    verdict: Verdict | None
+
+    @classmethod
+    def of(cls, row: ItemRow) -> Self:
+        return cls(**_item(row))
+
+
+class ItemDetail(Item):
+    """An item with all verdicts it ever had, oldest first; the last one is in force."""
+
+    history: list[Verdict]
+
+    @classmethod
+    def with_history(cls, row: ItemRow, history: list[Verdict]) -> Self:
+        return cls(**_item(row), history=history)
+
+
+def _item(row: ItemRow) -> dict[str, Any]:
+    media = Media(
+        sha256=row.sha256, format=row.format, size=row.size, width=row.width, height=row.height
+    )
+    return {
+        "id": row.id,
+        "job_id": row.job_id,
+        "state": row.state,
+        "created": row.created,
+        "source": row.source,
+        "data_id": row.data_id,
+        "media": media,
+        "verdict": row.verdict,
+    }
+
+
+class ItemPage(_Answer):
+    """Newest first. `next_cursor` is null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+class Job(_Answer):
+    """One analysis of an item."""
+
+    id: str
+    item_id: str
+    kind: str
+    state: JobState
+    attempt: int = Field(ge=0)
+    created: datetime
+    updated: datetime
+    policy: str = Field(examples=["default@1"])
+    cancel_requested: bool
+    error: str | None
+
+    @classmethod
+    def of(cls, row: JobRow) -> Self:
+        return cls(
+            id=row.id,
+            item_id=row.item_id,
+            kind=row.kind,
+            state=row.state,
+            attempt=row.attempt,
+            created=row.created,
+            updated=row.updated,
+            policy=row.policy,
+            cancel_requested=row.cancel_requested,
+            error=row.error,
+        )
+
+
+class PolicyFacts(_Answer):
+    """A policy as the gateway knows it. `default`: used when a request names none."""
+
+    id: str
+    version: int
+    ref: str = Field(examples=["default@1"])
+    summary: str
+    mode: Literal["live", "shadow"]
+    on_failure: Decision
+    rules: list[Rule]
+    default: bool
+
+    @classmethod
+    def of(cls, policy: Policy, default: str) -> Self:
+        return cls(
+            id=policy.id,
+            version=policy.version,
+            ref=policy.ref,
+            summary=policy.summary,
+            mode=policy.mode,
+            on_failure=policy.on_failure,
+            rules=list(policy.rules),
+            default=default in (policy.id, policy.ref),
+        )
+
+
+class Policies(_Answer):
+    policies: list[PolicyFacts]
+
+
+class ModelFacts(BaseModel):
+    """One model that living workers have loaded, with what its manifest tells."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str
+    version: int | str
+    workers: int = Field(ge=1, description="ready infer workers that have it loaded")
+
+
+class Models(_Answer):
+    models: list[ModelFacts]
+
+
+class Live(_Answer):
+    status: Literal["live"] = "live"
+
+
+class Ready(_Answer):
+    """Everything is there. Devices and precisions are those of the ready infer workers."""
+
+    status: Literal["ready"] = "ready"
+    device: str
+    precision: str
+    devices: list[str]
+    models: list[str] = Field(examples=[["image-safety-s@1", "scene-heads@1"]])
+    workers: int = Field(ge=1)

@@ -1,0 +1,126 @@
+"""Parameters of requests. Nothing that a database would refuse gets past them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Path, Query
+from pydantic import AfterValidator, BeforeValidator, BaseModel, ConfigDict, Field
+
+# PostgreSQL refuses NUL in text.
+TEXT: Final = r"^[^\x00]+$"
+URL: Final = r"^[hH][tT][tT][pP][sS]?://[^\x00-\x20\x7f]+$"
+RFC3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+
+PolicyName = Annotated[
+    str | None,
+    Query(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(@[1-9][0-9]{0,8})?$",
+        description="`id` or `id@version`; the gateway's default when it is left out",
+        examples=["default"],
+    ),
+]
+DataId = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=256,
+        pattern=TEXT,
+        description="your own id, echoed in the verdict",
+        examples=["upload-4711"],
+    ),
+]
+CallbackUrl = Annotated[
+    str | None,
+    Query(
+        max_length=2048,
+        pattern=URL,
+        description="gets the verdict as a signed POST; must be a public address, or one that "
+        "the settings allow",
+    ),
+]
+Priority = Annotated[int, Query(ge=0, le=9, description="9 is the most urgent")]
+Dedupe = Annotated[
+    bool, Query(description="answer from an earlier verdict on the same bytes, where there is one")
+]
+Wait = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="seconds to wait for the verdict; longer than the gateway's maximum is cut "
+        "to it. 0 answers at once",
+        examples=[10],
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,200}$",
+        description="repeating a request under the same key answers the first one's outcome",
+    ),
+]
+
+ItemId = Annotated[str, Path(pattern=r"^item_[0-9a-f]{32}$")]
+JobId = Annotated[str, Path(pattern=r"^job_[0-9a-f]{32}$")]
+
+Label = Annotated[
+    str | None,
+    Query(
+        max_length=128,
+        pattern=r"^[a-z_]+\.[a-z_]+$",
+        description="items with a reason of this label",
+        examples=["violence.weapon"],
+    ),
+]
+Source = Annotated[str | None, Query(min_length=1, max_length=1024, pattern=TEXT)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=512,
+        pattern=r"^[A-Za-z0-9_=.~-]+$",
+        description="`next_cursor` of the page before",
+    ),
+]
+
+
+def _told(value: Any) -> Any:
+    """Only RFC 3339 (pydantic alone would read "1" as a second of 1970)."""
+    if isinstance(value, str) and not RFC3339.fullmatch(value):
+        raise ValueError("should be a time such as 2026-01-31T12:00:00Z")
+    return value
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return aware.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range") from error
+
+
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(_told),
+    AfterValidator(_utc),
+    Query(description="RFC 3339; UTC when it names no zone", examples=["2026-01-31T12:00:00Z"]),
+]
+
+
+class UrlBody(BaseModel):
+    """A picture that the gateway reads itself, where that is switched on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(
+        min_length=8, max_length=2048, pattern=URL, examples=["https://example.org/cat.jpg"]
+    )
