@@ -1,78 +1,32 @@
 """The process that parses hostile picture bytes: `python -m moderation.decoder_child FD`.
 
-FD is a unix stream socket to the parent, standard input a pipe that ends when the parent
-does. Each message is a 4-byte big-endian length and JSON. A request brings two file
-descriptors: the picture's bytes, and a file of `plan.output_bytes` for the pixels, which are
-written one layout after the other. The child starts nothing, keeps nothing between pictures,
-writes no file, and has limits on memory, CPU time and open files.
+FD is a unix stream socket to the parent (see decoder_wire.py), standard input a pipe that
+ends when the parent does. The child starts nothing, keeps nothing between pictures, writes no
+file, and has limits on memory, CPU time and open files. Linux and macOS.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import mmap
 import os
 import resource
 import signal
 import socket
-import struct
 import sys
-import time
 import warnings
-from dataclasses import asdict
 from typing import Any
 
-LENGTH = struct.Struct(">I")
-MAX_MESSAGE = 1 << 20
+import cv2
+import pi_heif
+from PIL import AvifImagePlugin, Image
+
+from moderation.decoder_wire import receive, send, to_plan, to_reply
+from moderation.errors import MediaError
+from moderation.images import decode_image
+
 OPEN_FILES = 64
-
-
-def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    """Send one message, with file descriptors (Linux and macOS)."""
-    body = json.dumps(message).encode()
-    head = LENGTH.pack(len(body))
-    if fds:
-        socket.send_fds(sock, [head], list(fds))
-    else:
-        sock.sendall(head)
-    sock.sendall(body)
-
-
-def receive(sock: socket.socket, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
-    """Receive one message, at the latest by `deadline` (time.monotonic).
-
-    Raises EOFError at the end of the stream, TimeoutError, ValueError for nonsense.
-    """
-    _wait_until(sock, deadline)
-    head, fds, _, _ = socket.recv_fds(sock, LENGTH.size, 2)
-    if not head:
-        raise EOFError
-    head += _exactly(sock, LENGTH.size - len(head), deadline)
-    (length,) = LENGTH.unpack(head)
-    if length > MAX_MESSAGE:
-        raise ValueError("message too long")
-    message = json.loads(_exactly(sock, length, deadline))
-    if not isinstance(message, dict):
-        raise ValueError("not a message")
-    return message, fds
-
-
-def _exactly(sock: socket.socket, count: int, deadline: float | None) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        _wait_until(sock, deadline)
-        part = sock.recv(count - len(parts))
-        if not part:
-            raise EOFError
-        parts += part
-    return bytes(parts)
-
-
-def _wait_until(sock: socket.socket, deadline: float | None) -> None:
-    if deadline is not None:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
 
 
 def _die_with_the_parent() -> None:
@@ -108,10 +62,6 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _one_thread() -> None:
-    import cv2
-    import pi_heif
-    from PIL import AvifImagePlugin, Image
-
     cv2.setNumThreads(1)
     pi_heif.options.DECODE_THREADS = 1
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -119,36 +69,17 @@ def _one_thread() -> None:
 
 
 def _answer(request: dict[str, Any], source: int, target: int) -> dict[str, Any]:
-    from moderation.errors import MediaError
-    from moderation.images import DecodePlan, decode_image
-    from moderation.types import InputKey
-
-    plan = DecodePlan(
-        keys=tuple(InputKey(*key) for key in request["keys"]),
-        max_pixels=request["max_pixels"],
-        max_frames=request["max_frames"],
-        max_views=request["max_views"],
-    )
+    plan = to_plan(request)
     try:
         data = b""
         if (size := os.fstat(source).st_size) > 0:
             with mmap.mmap(source, size, prot=mmap.PROT_READ) as mapped:
                 data = mapped[:]
-        decoded = decode_image(data, plan)
-        with mmap.mmap(target, os.fstat(target).st_size) as output:
-            at = 0
-            for key in plan.keys:
-                pixels = decoded.pixels[key]
-                output[at : at + pixels.nbytes] = pixels.tobytes()
-                at += pixels.nbytes
+        return to_reply(decode_image(data, plan), target)
     except MediaError as error:
         return {"error": error.message, "code": error.code}
     except MemoryError:
         return {"error": "the picture needs more memory than allowed", "code": "decode_memory"}
-    return {
-        "info": asdict(decoded.info),
-        "views": [[v.frame, v.time_s, v.box, v.background] for v in decoded.views],
-    }
 
 
 def main(argv: list[str]) -> int:
@@ -159,8 +90,6 @@ def main(argv: list[str]) -> int:
     hello, _ = receive(sock)
     warnings.simplefilter("ignore")
     _one_thread()
-    import moderation.images  # noqa: F401 - before the limits, not within the first picture
-
     _limit(hello["memory_mib"])
     # Codecs write their complaints about hostile bytes to standard error: nobody reads them.
     null = os.open(os.devnull, os.O_WRONLY)

@@ -9,16 +9,11 @@ checked before it is used, since a picture may have taken the child over.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import math
-import mmap
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -26,43 +21,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from moderation.decoder_child import receive, send
+from moderation.decoder_wire import (
+    anonymous_file,
+    output_bytes,
+    receive,
+    send,
+    to_refusal,
+    to_request,
+    to_result,
+)
 from moderation.errors import (
     MediaError,
     OverloadedError,
     ServiceError,
-    UnsupportedMediaError,
 )
 from moderation.images import DecodePlan
 from moderation.settings import Settings
-from moderation.sniff import FORMATS
-from moderation.types import DecodedImage, InputKey, MediaInfo, View
+from moderation.types import DecodedImage
 
 START_SECONDS = 60.0
 """A child that takes longer to start is given up: a sick machine, not a bad picture."""
 
-_CODES = {
-    "empty_file",
-    "unsupported_format",
-    "truncated",
-    "corrupt",
-    "too_many_pixels",
-    "too_many_frames",
-    "decode_memory",
-}
-_COUNTS = (
-    "width",
-    "height",
-    "frames_total",
-    "frames_decoded",
-    "frames_failed",
-    "size_bytes",
-    "trailing_bytes",
-)
-_PDQ = re.compile(r"[0-9a-f]{64}")
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -255,19 +234,19 @@ class _Child:
 
     def decode(self, data: bytes, plan: DecodePlan, timeout_s: float) -> DecodedImage:
         self.wait_ready()
-        source = _anonymous_file(len(data))
-        target = _anonymous_file(output_bytes(plan))
+        source = anonymous_file(len(data))
+        target = anonymous_file(output_bytes(plan))
         try:
             _write(source, data)
             deadline = time.monotonic() + timeout_s
             self.owes = True
-            reply = self._ask(_request(plan, timeout_s), (source, target), deadline)
+            reply = self._ask(to_request(plan, timeout_s), (source, target), deadline)
             self.owes = False
             self.decoded += 1
             try:
                 if "error" in reply:
-                    raise _refusal(reply)
-                return _result(reply, plan, target)
+                    raise to_refusal(reply)
+                return to_result(reply, plan, target)
             except (KeyError, TypeError, ValueError) as error:
                 self.owes = True
                 raise _crashed("gave an answer that makes no sense") from error
@@ -314,82 +293,6 @@ class _Child:
         self._socket.close()
         if self._process.stdin is not None:
             self._process.stdin.close()
-
-
-def output_bytes(plan: DecodePlan) -> int:
-    """The most that a plan's pixels can take; pages that nobody writes cost nothing."""
-    return plan.max_views * sum(3 * key.width * key.height for key in plan.keys)
-
-
-def _request(plan: DecodePlan, timeout_s: float) -> dict[str, Any]:
-    return {
-        "keys": [[k.width, k.height, k.fit, k.interpolation] for k in plan.keys],
-        "max_pixels": plan.max_pixels,
-        "max_frames": plan.max_frames,
-        "max_views": plan.max_views,
-        "timeout_s": timeout_s,
-    }
-
-
-def _result(reply: dict[str, Any], plan: DecodePlan, target: int) -> DecodedImage:
-    """Views and pixels of an answer. Raises KeyError, TypeError or ValueError for nonsense."""
-    views = tuple(_view(*view) for view in reply["views"])
-    if not 1 <= len(views) <= plan.max_views:
-        raise ValueError("a wrong number of views")
-    used = len(views) * output_bytes(plan) // plan.max_views
-    # The mapping lives as long as an array that looks into it.
-    mapped = mmap.mmap(target, used, prot=mmap.PROT_READ)
-    pixels: dict[InputKey, NDArray[np.uint8]] = {}
-    at = 0
-    for key in plan.keys:
-        shape = (len(views), key.height, key.width, 3)
-        count = math.prod(shape)
-        pixels[key] = np.frombuffer(mapped, np.uint8, count, at).reshape(shape)
-        at += count
-    return DecodedImage(_info(reply["info"]), views, pixels)
-
-
-def _info(raw: dict[str, Any]) -> MediaInfo:
-    pdq, quality = raw["pdq"], raw["pdq_quality"]
-    if raw["format"] not in FORMATS or not (pdq is None or _PDQ.fullmatch(pdq)):
-        raise ValueError("an unknown format or hash")
-    return MediaInfo(
-        format=raw["format"],
-        pdq=pdq,
-        pdq_quality=None if quality is None else int(quality),
-        **{name: int(raw[name]) for name in _COUNTS},
-    )
-
-
-def _view(frame: int, time_s: float, box: list[float], background: str) -> View:
-    left, top, right, bottom = (float(edge) for edge in box)
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1 and math.isfinite(time_s)):
-        raise ValueError("a view outside the picture")
-    match background:
-        case "opaque" | "black" | "white":
-            return View(int(frame), float(time_s), (left, top, right, bottom), background)
-    raise ValueError("an unknown background")
-
-
-def _refusal(reply: dict[str, Any]) -> MediaError:
-    code = reply["code"]
-    if code not in _CODES:
-        raise ValueError("an unknown code")
-    kind = UnsupportedMediaError if code == UnsupportedMediaError.code else MediaError
-    return kind(str(reply["error"]), code=code)
-
-
-def _anonymous_file(size: int) -> int:
-    """A file without a name, in memory, that cannot be shrunk under a reader's mapping."""
-    if sys.platform != "linux":
-        with tempfile.TemporaryFile() as file:
-            file.truncate(size)
-            return os.dup(file.fileno())
-    fd = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size)
-    # Reading a mapping beyond the end of a file that somebody shrank would be SIGBUS.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    return fd
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -30,7 +30,7 @@ def pdq_hash(rgb: NDArray[np.uint8]) -> tuple[str, int]:
     if max(height, width) > SIDE:
         grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         height = width = SIDE
-    luma = _decimate(_tent(grey.astype(np.float32)))
+    luma = _decimate(_tent(np.asarray(grey, np.float32)))
     matrix = _dct_matrix()
     block = matrix @ luma @ matrix.T
     # Median by rank, not the mean of the middle two: the algorithm's own choice.
@@ -50,12 +50,22 @@ def _tent(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     across, down = _window(width), _window(height)
     # A window of even size reaches one pixel further to the right and down.
     anchor = ((across - 1) // 2, (down - 1) // 2)
-    sums = {"normalize": False, "borderType": cv2.BORDER_CONSTANT, "anchor": anchor}
-    weights = cv2.boxFilter(np.ones_like(grey), -1, (across, down), **sums)  # type: ignore[call-overload]
-    smooth: NDArray[np.float32] = grey
+
+    def sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        summed = cv2.boxFilter(
+            values,
+            -1,
+            (across, down),
+            anchor=anchor,
+            normalize=False,
+            borderType=cv2.BORDER_CONSTANT,
+        )
+        return np.asarray(summed, np.float32)
+
+    weights = sums(np.ones_like(grey))
     for _ in range(2):
-        smooth = cv2.boxFilter(smooth, -1, (across, down), **sums) / weights  # type: ignore[call-overload]
-    return smooth
+        grey = sums(grey) / weights
+    return grey
 
 
 def _decimate(grey: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,7 +82,7 @@ def _dct_matrix() -> NDArray[np.float32]:
     frequency = np.arange(1, _DCT + 1)[:, None]
     sample = 2 * np.arange(_LUMA)[None, :] + 1
     matrix = np.sqrt(2 / _LUMA) * np.cos(np.pi / (2 * _LUMA) * frequency * sample)
-    return matrix.astype(np.float32)
+    return np.asarray(matrix, np.float32)
 
 
 def _quality(luma: NDArray[np.float32]) -> int:
