@@ -28,14 +28,13 @@ from moderation.tasks.image import ImageRuntime, run_image
 from moderation.tasks.messages import IMAGE, INFER
 from moderation.wake import Waker
 from workers.consumer import Consumer
+from workers.heartbeat import Heartbeat, new_row
 from workers.process import (
     EXIT_CONFIG,
     EXIT_FAILED,
     EXIT_HUNG,
     EXIT_OK,
-    Heartbeat,
     exit_now,
-    new_row,
     on_stop_signals,
     set_up_logging,
     worker_id,

@@ -19,12 +19,11 @@ from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import DELIVER, LIGHT
 from moderation.tasks.sweep import Sweeper
 from workers.consumer import Consumer
+from workers.heartbeat import Heartbeat, new_row
 from workers.process import (
     EXIT_CONFIG,
     EXIT_FAILED,
     EXIT_OK,
-    Heartbeat,
-    new_row,
     on_stop_signals,
     set_up_logging,
     worker_id,

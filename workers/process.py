@@ -1,4 +1,4 @@
-"""What every worker process does the same way: its id, its log, its signals, its heartbeat."""
+"""What every worker process does the same way: its id, its log, its signals, its exit codes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
-from moderation.errors import ServiceError
+import redis
+
 from moderation.settings import Settings
-from moderation.store import fleet, jobs
-from moderation.store.engine import Database
-from moderation.store.records import WorkerRow
-
-log = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -32,7 +25,6 @@ EXIT_HUNG: Final = 70
 EXIT_QUIET: Final = 71
 """The consumer takes no messages although some wait."""
 
-HEARTBEAT_S: Final = 2.0
 DRAIN_S: Final = 20.0
 """What runs at SIGTERM may finish within this; leases are released afterwards."""
 
@@ -51,8 +43,21 @@ def set_up_logging(settings: Settings, name: str) -> None:
         stream=sys.stderr,
         force=True,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(shorten_broker_losses)
     for noisy in ("celery", "kombu", "alembic", "botocore", "boto3", "urllib3", "s3transfer"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def shorten_broker_losses(record: logging.LogRecord) -> bool:
+    """A lost connection is one line: Celery would give a traceback for each message in hand,
+    and nothing is lost with them."""
+    if record.name.startswith(("celery", "kombu")) and record.exc_info:
+        error = record.exc_info[1]
+        if isinstance(error, (OSError, redis.RedisError)):
+            record.exc_info = record.exc_text = None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
 
 
 def on_stop_signals(stop: Callable[[], None]) -> None:
@@ -75,57 +80,3 @@ def exit_now(code: int) -> None:
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)
-
-
-def new_row(id_: str, role: str) -> WorkerRow:
-    return WorkerRow(
-        id=id_,
-        role=role,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        state="starting",
-        device=None,
-        precision=None,
-        started=datetime.now(UTC),
-    )
-
-
-class Heartbeat:
-    """Renews the worker's row, and the leases of its jobs, every `HEARTBEAT_S`."""
-
-    def __init__(self, db: Database, row: WorkerRow, *, lease_s: float | None = None) -> None:
-        self._db = db
-        self._row = row
-        self._lease_s = lease_s
-        self._stop = threading.Event()
-        self._changed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def report(self, state: str, **facts: Any) -> None:
-        """Change the row (`device`, `precision`, `models`) and write it at once."""
-        self._row = replace(self._row, state=state, **facts)
-        self._changed.set()
-
-    def stop(self) -> None:
-        """Stop renewing and forget the row."""
-        self._stop.set()
-        self._changed.set()
-        self._thread.join(HEARTBEAT_S * 2)
-        try:
-            fleet.forget(self._db, self._row.id)
-        except ServiceError as error:
-            log.warning("worker row stays: %s", error)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._changed.clear()
-            try:
-                fleet.heartbeat(self._db, self._row)
-                if self._lease_s is not None:
-                    jobs.renew(self._db, self._row.id, self._lease_s)
-            except ServiceError as error:
-                log.warning("no heartbeat: %s", error)
-            self._changed.wait(HEARTBEAT_S)

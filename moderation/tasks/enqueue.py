@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from moderation.errors import BrokerError
-from moderation.tasks.app import (
+from moderation.tasks.config import (
     CONNECT_TIMEOUT_S,
     broker_priority,
     celery_config,

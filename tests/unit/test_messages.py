@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.errors import StoreError
-from moderation.tasks.app import broker_priority
+from moderation.tasks.config import broker_priority
 from moderation.tasks.handle import handle
 from moderation.tasks.messages import (
     DELIVER,

@@ -1,0 +1,52 @@
+"""A consumer of the infer queue that does nothing but print the ids it is handed.
+
+    python queue_worker.py HOME BROKER_URL [SECONDS_PER_JOB]
+
+Prints `ready`, then one line `job <id>` for each message.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from moderation.settings import load_settings
+from moderation.tasks.app import make_app
+from moderation.tasks.enqueue import Producer
+from moderation.tasks.messages import IMAGE, INFER
+from workers.consumer import Consumer
+from workers.process import on_stop_signals, set_up_logging
+
+
+def main() -> None:
+    settings = load_settings(home=Path(sys.argv[1]), broker_url=sys.argv[2])
+    seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+    set_up_logging(settings, "fake")
+
+    def run(job_id: str) -> None:
+        threading.Event().wait(seconds)
+        say(f"job {job_id}")
+
+    consumer = Consumer(
+        make_app(settings),
+        Producer(settings.broker),
+        name="fake",
+        queue=INFER,
+        concurrency=4,
+        handlers={IMAGE: run},
+        on_ready=lambda: say("ready"),
+        on_stopping=lambda: say("stopping"),
+        on_abandon=lambda: say("abandoned"),
+    )
+    on_stop_signals(consumer.stop)
+    consumer.run()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
