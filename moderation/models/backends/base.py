@@ -1,0 +1,37 @@
+"""The contract between the scorer and a runtime."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Outputs = dict[str, NDArray[np.float32]]
+
+
+class Pending(Protocol):
+    """A forward pass under way."""
+
+    def result(self) -> Outputs:
+        """Wait for the pass: output name -> array whose first axis is the batch."""
+
+
+class Backend(Protocol):
+    """One network on one device. Called from one thread.
+
+    `start` begins a pass without waiting, so that several networks share the cores.
+    Pixels are uint8 RGB, (n, height, width, 3), as the manifest's [input] asks; colour order,
+    layout, mean and scale are the backend's affair.
+    """
+
+    device: str
+    precision: str
+
+    def load(self) -> None:
+        """Read and compile the weights. Raises WeightsError."""
+
+    def start(self, pixels: Pixels) -> Pending: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""Deterministic scores from pixels, without weights: for tests of everything around models.
+
+Not a model: verdicts name it `fake@1`. A label's score is one channel's mean brightness, so a
+test can paint the verdict that it wants:
+
+    red -> porn.explicit, green -> violence.weapon, blue -> smoking.smoking,
+    darkest channel -> the other labels
+
+The environment sets what goes wrong: MODERATION_FAKE_DELAY_MS (time of a pass),
+MODERATION_FAKE_POISON ("r,g,b": a view whose middle pixel has this colour fails).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from moderation.errors import InferenceError
+from moderation.models.backends.base import Pixels
+from moderation.settings import Settings
+from moderation.types import InputKey, ViewScores
+
+REF = "fake@1"
+LABELS = (
+    "porn.explicit",
+    "smoking.smoking",
+    "violence.fight",
+    "violence.fire",
+    "violence.gore",
+    "violence.weapon",
+)
+KEY = InputKey(width=32, height=32)
+POISON_TOLERANCE = 8
+
+
+class FakeModels:
+    """The place of an `Ensemble`, for settings.backend = "fake"."""
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        delay_s: float | None = None,
+        poison: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.keys: tuple[InputKey, ...] = (KEY,)
+        self.refs: tuple[str, ...] = (REF,)
+        self.labels: tuple[str, ...] = LABELS
+        self.device = "fake"
+        self.precision = "f32"
+        self._delay_s = _delay() if delay_s is None else delay_s
+        self._poison = _poison() if poison is None else poison
+
+    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
+        if self._delay_s:
+            time.sleep(self._delay_s)
+        return [self._one(view[KEY]) for view in views]
+
+    def _one(self, pixels: Pixels) -> ViewScores:
+        middle = pixels[KEY.height // 2, KEY.width // 2].astype(int)
+        if self._poison is not None and np.abs(middle - self._poison).max() <= POISON_TOLERANCE:
+            raise InferenceError("a poisoned picture")
+        red, green, blue = (float(mean) / 255 for mean in pixels.mean(axis=(0, 1)))
+        painted = {"porn.explicit": red, "violence.weapon": green, "smoking.smoking": blue}
+        scores = {label: painted.get(label, min(red, green, blue)) for label in LABELS}
+        return ViewScores(
+            scores=scores,
+            models=dict.fromkeys(LABELS, REF),
+            embedding=np.array([red, green, blue], np.float16),
+            encoder=REF,
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": "fake",
+                "version": "1",
+                "task": "classification",
+                "labels": list(LABELS),
+                "licence": "Apache-2.0",
+                "device": self.device,
+                "precision": self.precision,
+            }
+        ]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _delay() -> float:
+    return float(os.environ.get("MODERATION_FAKE_DELAY_MS", "0")) / 1000
+
+
+def _poison() -> tuple[int, int, int] | None:
+    text = os.environ.get("MODERATION_FAKE_POISON")
+    if not text:
+        return None
+    red, green, blue = (int(part) for part in text.split(","))
+    return red, green, blue

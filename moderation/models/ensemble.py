@@ -1,0 +1,168 @@
+"""All loaded networks and heads as one function: a batch of views -> their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.errors import InferenceError, SpecError
+from moderation.models.backends.base import Backend, Outputs, Pixels
+from moderation.models.heads import Heads, sigmoid
+from moderation.models.registry import backend_class, choose_artefact
+from moderation.models.spec import InputSpec, ModelSpec
+from moderation.models.weights import resolve
+from moderation.settings import Settings
+from moderation.types import InputKey, ViewScores
+
+
+class Models(Protocol):
+    """What a `Scorer` needs to know of the loaded models."""
+
+    keys: tuple[InputKey, ...]
+    refs: tuple[str, ...]
+    labels: tuple[str, ...]
+    device: str
+    precision: str
+
+    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]: ...
+    def describe(self) -> list[dict[str, Any]]: ...
+    def close(self) -> None: ...
+
+
+Column = tuple[str, str, NDArray[np.float32]]
+"""A label, the model that answers it, and its score of every view."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Network:
+    spec: ModelSpec
+    input: InputSpec
+    backend: Backend
+
+
+class Ensemble:
+    """Networks run at once on the same batch; heads then read their encoder's embedding.
+
+    Several models may answer one label: the highest score wins, and the verdict names it.
+    """
+
+    def __init__(
+        self, networks: Sequence[_Network], heads: Sequence[tuple[ModelSpec, Heads]]
+    ) -> None:
+        self._networks = networks
+        self._heads = heads
+        specs = [network.spec for network in networks] + [spec for spec, _ in heads]
+        self.keys = tuple(dict.fromkeys(network.input.key for network in networks))
+        self.refs = tuple(sorted(spec.ref for spec in specs))
+        self.labels = tuple(sorted({answer.label for spec in specs for answer in spec.labels}))
+        self.device = networks[0].backend.device
+        self.precision = networks[0].backend.precision
+
+    @classmethod
+    def load(cls, specs: Sequence[ModelSpec], settings: Settings) -> Self:
+        """Verify and compile everything. Raises ConfigError."""
+        create = backend_class(settings.backend)
+        networks = []
+        heads = []
+        for spec in specs:
+            if spec.input is None:
+                artefact = choose_artefact(spec, "numpy", "auto")
+                path = resolve(spec, artefact, settings)
+                heads.append((spec, Heads.read(path, labels=len(spec.labels))))
+                continue
+            artefact = choose_artefact(spec, settings.backend, settings.precision)
+            backend = create(spec, resolve(spec, artefact, settings), settings)
+            backend.load()
+            networks.append(_Network(spec, spec.input, backend))
+        loaded = {network.spec.ref for network in networks}
+        for spec, _ in heads:
+            if spec.encoder not in loaded:
+                raise SpecError(f"{spec.ref} needs the encoder {spec.encoder}, which is not loaded")
+        return cls(networks, heads)
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run the smallest and the largest batch once, so that the first caller is not slow."""
+        blank = {key: np.zeros((key.height, key.width, 3), np.uint8) for key in self.keys}
+        for size in sorted({1, max_batch}):
+            self.score([blank] * size)
+
+    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
+        """One ViewScores a view. Raises InferenceError for a number that is not finite."""
+        stacked = {key: np.stack([view[key] for view in views]) for key in self.keys}
+        passes = [(n, n.backend.start(stacked[n.input.key])) for n in self._networks]
+        outputs = {network.spec.ref: running.result() for network, running in passes}
+        columns: list[Column] = []
+        embeddings: tuple[str, NDArray[np.float32]] | None = None
+        for network in self._networks:
+            spec, answer = network.spec, outputs[network.spec.ref]
+            if spec.embedding_output is not None:
+                embeddings = (spec.ref, _finite(answer, spec.embedding_output, spec, len(views)))
+            for label in spec.labels:
+                values = _finite(answer, label.output, spec, len(views))[:, label.index]
+                activated = sigmoid(values) if label.activation == "sigmoid" else values
+                columns.append((label.label, spec.ref, activated))
+        for spec, heads in self._heads:
+            probabilities = heads.probabilities(self._embedding_of(spec, outputs, len(views)))
+            columns += [(lb.label, spec.ref, probabilities[:, lb.index]) for lb in spec.labels]
+        return [_view_scores(columns, embeddings, i) for i in range(len(views))]
+
+    def _embedding_of(
+        self, heads: ModelSpec, outputs: Mapping[str, Outputs], count: int
+    ) -> NDArray[np.float32]:
+        encoder = next(n.spec for n in self._networks if n.spec.ref == heads.encoder)
+        name = encoder.embedding_output or ""
+        return _finite(outputs[encoder.ref], name, encoder, count)
+
+    def describe(self) -> list[dict[str, Any]]:
+        devices = {n.spec.ref: (n.backend.device, n.backend.precision) for n in self._networks}
+        specs = [network.spec for network in self._networks] + [spec for spec, _ in self._heads]
+        return [
+            {
+                "id": spec.id,
+                "version": spec.version,
+                "task": spec.task,
+                "labels": [label.label for label in spec.labels],
+                "licence": spec.licence,
+                "device": devices.get(spec.ref, ("cpu: numpy", "f32"))[0],
+                "precision": devices.get(spec.ref, ("cpu: numpy", "f32"))[1],
+            }
+            for spec in specs
+        ]
+
+    def close(self) -> None:
+        for network in self._networks:
+            network.backend.close()
+
+
+def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray[np.float32]:
+    if name not in outputs:
+        raise InferenceError(f"{spec.ref} has no output {name!r}")
+    values = outputs[name].reshape(len(outputs[name]), -1)
+    if len(values) != count:
+        raise InferenceError(f"{spec.ref} answered {len(values)} of {count} views")
+    if not np.isfinite(values).all():
+        raise InferenceError(f"{spec.ref} answered a number that is not finite")
+    return values
+
+
+def _view_scores(
+    columns: Sequence[Column],
+    embeddings: tuple[str, NDArray[np.float32]] | None,
+    row: int,
+) -> ViewScores:
+    scores: dict[str, float] = {}
+    models: dict[str, str] = {}
+    for label, model, values in columns:
+        score = min(1.0, max(0.0, float(values[row])))
+        if label not in scores or score > scores[label]:
+            scores[label], models[label] = score, model
+    return ViewScores(
+        scores=scores,
+        models=models,
+        embedding=None if embeddings is None else embeddings[1][row].astype(np.float16),
+        encoder=None if embeddings is None else embeddings[0],
+    )

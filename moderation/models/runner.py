@@ -1,0 +1,97 @@
+"""`Scorer`: decoded views in, calibrated scores of all loaded models out.
+
+One encoder pass feeds all heads; views of many callers share one batcher. The scorer parses
+no file: pixels come ready from a decoder child.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from moderation.errors import ConfigError
+from moderation.models.backends.base import Pixels
+from moderation.models.batcher import Batcher, BatcherStats
+from moderation.models.ensemble import Ensemble, Models
+from moderation.models.spec import ModelSpec, read_specs
+from moderation.settings import Settings
+from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores
+
+ViewPixels = dict[InputKey, Pixels]
+"""One view for every key: (height, width, 3) uint8."""
+
+
+class Scorer:
+    """Thread-safe front of the loaded models."""
+
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self._models = models
+        self.keys = models.keys
+        self.models = models.refs
+        self.labels = models.labels
+        self.device = models.device
+        self.precision = models.precision
+        self._batcher: Batcher[ViewPixels, ViewScores] = Batcher(
+            models.score,
+            max_batch=settings.max_batch,
+            max_delay_s=settings.max_delay_ms / 1000,
+            max_queue=settings.max_queue,
+        )
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Facts of each model: id, version, task, labels, licence, precision, device."""
+        return self._models.describe()
+
+    def score(self, decoded: DecodedImage, *, deadline: float | None = None) -> MediaScores:
+        """Scores of every view, in order; waits for them.
+
+        deadline: `time.monotonic()`. Raises OverloadedError (queue full), ExpiredError,
+        InferenceError (the backend failed on one of the views).
+        """
+        views = [
+            {key: decoded.pixels[key][i] for key in self.keys} for i in range(len(decoded.views))
+        ]
+        futures = self._batcher.submit(views, deadline=math.inf if deadline is None else deadline)
+        return MediaScores(decoded.views, tuple(_all(futures)))
+
+    @property
+    def oldest_running_s(self) -> float:
+        """Seconds that the current forward pass has run (0 while idle): for a watchdog."""
+        return self._batcher.running_s
+
+    def stats(self) -> BatcherStats:
+        return self._batcher.stats()
+
+    def close(self) -> None:
+        """Answer what waits, then let go of the models."""
+        self._batcher.close()
+        self._models.close()
+
+
+def _all(futures: Sequence[Future[ViewScores]]) -> Iterable[ViewScores]:
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()  # after a failure nobody reads the rest
+
+
+def load_scorer(settings: Settings, *, specs: Sequence[ModelSpec] | None = None) -> Scorer:
+    """Verify and load every default model (or `specs`), warm up, start the batcher.
+
+    Raises ConfigError (SpecError, WeightsError) in one line: never a silent fall-back.
+    """
+    if settings.backend == "fake":
+        from moderation.models.backends.fake import FakeModels
+
+        return Scorer(FakeModels(settings), settings)
+    chosen = read_specs(settings.manifests) if specs is None else specs
+    chosen = [spec for spec in chosen if spec.default]
+    if not chosen:
+        raise ConfigError(f"no model in {settings.manifests} is on by default")
+    ensemble = Ensemble.load(chosen, settings)
+    ensemble.warm_up(settings.max_batch)
+    return Scorer(ensemble, settings)
