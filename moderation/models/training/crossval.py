@@ -1,0 +1,124 @@
+"""Leave-one-source-out: every score comes from a head that saw neither the picture's source
+nor, for its counterpart, the source of the ordinary pictures it is compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moderation.models.training import metrics
+from moderation.models.training.heads import fit_head
+from moderation.models.training.recipe import SAFE_FOLDS, Examples, Task
+
+Progress = Callable[[str, int, int], None]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """Logits of one left-out source of positives, and of one left-out fold of negatives.
+
+    `inside`: the negatives are the source's own (clips), not ordinary pictures.
+    """
+
+    source: str
+    positives: F32
+    negatives: F32
+    negative_rows: NDArray[np.int64]
+    inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """One left-out source: figures against ordinary pictures that were left out, too."""
+
+    source: str
+    positives: int
+    negatives: int
+    auc: float
+    auc_interval: tuple[float, float]
+    recall_2: float
+    """Recall at 2 % false positives."""
+
+
+def leave_sources_out(data: Examples, task: Task, progress: Progress | None = None) -> list[Fold]:
+    """One Fold per pair of a positive source and a fold of ordinary sources, then one per
+    source that has clips of both kinds."""
+    positive_sources = sorted(set(data.sources[data.truth]))
+    clip = np.char.startswith(data.sources, "clips_")
+    jobs = [(source, fold) for source in positive_sources for fold in SAFE_FOLDS]
+    folds = []
+    for index, (source, fold) in enumerate(jobs):
+        ordinary = np.isin(data.sources, list(fold)) & ~data.truth & ~clip
+        own = data.sources == source
+        keep = ~own & ~np.isin(data.sources, list(fold))
+        head = fit_head(data.features[keep], data.truth[keep], c=task.c)
+        rows = np.flatnonzero(ordinary)
+        positives = head(data.features[own & data.truth])
+        folds.append(Fold(source, positives, head(data.features[rows]), rows))
+        if fold is SAFE_FOLDS[0] and (own & clip & ~data.truth).any():
+            rows = np.flatnonzero(own & ~data.truth)
+            folds.append(Fold(source, positives, head(data.features[rows]), rows, inside=True))
+        if progress is not None:
+            progress(f"left out: {task.label}", index + 1, len(jobs))
+    return folds
+
+
+def figures(folds: list[Fold]) -> list[SourceFigures]:
+    """Per left-out source; clips first against ordinary pictures, then among themselves."""
+    found = []
+    for inside in (False, True):
+        for source in sorted({fold.source for fold in folds if fold.inside is inside}):
+            mine = [f for f in folds if f.source == source and f.inside is inside]
+            # Each fold's model has its own scale: figures are per fold, then averaged by size.
+            weights = np.asarray([len(f.negatives) for f in mine], float)
+            areas = [metrics.auc(f.positives, f.negatives) for f in mine]
+            intervals = [
+                metrics.bootstrap(metrics.auc, f.positives, f.negatives, rounds=100) for f in mine
+            ]
+            recalls = [metrics.recall_at(f.positives, f.negatives, 0.02) for f in mine]
+            found.append(
+                SourceFigures(
+                    source=f"{source} (inside)" if inside else source,
+                    positives=len(mine[0].positives),
+                    negatives=int(weights.sum()),
+                    auc=_mean(areas, weights),
+                    auc_interval=(
+                        _mean([low for low, _ in intervals], weights),
+                        _mean([high for _, high in intervals], weights),
+                    ),
+                    recall_2=_mean(recalls, weights),
+                )
+            )
+    return found
+
+
+def _mean(values: list[float], weights: NDArray[np.floating]) -> float:
+    return float(np.average(values, weights=weights)) if len(values) else math.nan
+
+
+def pooled(folds: list[Fold]) -> tuple[F32, F32]:
+    """(positives, negatives): logits of all pairs with ordinary pictures."""
+    plain = [fold for fold in folds if not fold.inside]
+    return (
+        np.concatenate([fold.positives for fold in plain]),
+        np.concatenate([fold.negatives for fold in plain]),
+    )
+
+
+def ordinary_logits(folds: list[Fold], count: int) -> F32:
+    """Row -> the mean logit that heads without its source gave it; NaN for other rows.
+
+    count: rows of the examples.
+    """
+    total, times = np.zeros(count), np.zeros(count)
+    for fold in folds:
+        if not fold.inside:
+            np.add.at(total, fold.negative_rows, fold.negatives)
+            np.add.at(times, fold.negative_rows, 1)
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan).astype(np.float32)
