@@ -1,0 +1,57 @@
+"""A child never outlives its supervisor, however that ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from served import alive, descendants, until
+
+from workers.children import Child
+
+PARENT = """
+import sys
+from workers.children import Child
+child = Child("sleeper", lambda: ["sleep", "600"])
+child.start()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
+def test_children_die_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.send_signal(signal.SIGKILL)
+    until(lambda: not alive(child), 5, "the child died")
+
+
+def test_a_child_that_ends_is_reported_once_and_starts_again_later() -> None:
+    codes: list[int] = []
+    child = Child("short", lambda: [sys.executable, "-c", "raise SystemExit(3)"], died=codes.append)
+    child.start()
+    until(lambda: child.reap() == 3, 10, "it ended")
+    assert child.reap() is None
+    assert codes == [3]
+    assert 0 < (child.due_in_s() or 0) <= 0.2
+    until(lambda: child.due_in_s() == 0.0, 5, "it may start again")
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_all_it_started() -> None:
+    script = "trap '' TERM; sleep 600 & echo $! > /dev/null; wait; wait"
+    child = Child("stubborn", lambda: ["sh", "-c", script])
+    child.start()
+    pid = child.pid
+    assert pid is not None
+    until(lambda: bool(descendants(pid)), 5, "its own child runs")
+    grandchildren = descendants(pid)
+    child.terminate()
+    assert child.wait(deadline=0.0) is None
+    until(lambda: not any(map(alive, {pid, *grandchildren})), 5, "all are gone")
