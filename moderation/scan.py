@@ -13,20 +13,20 @@ import json
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from moderation.analyse import Analyser, to_verdict
-from moderation.errors import ConfigError, MediaError, ModerationError
+from moderation.analyse import Analyser, Analysis, failure, to_verdict
+from moderation.errors import ConfigError, MediaError, ModerationError, OverloadedError
 from moderation.fetch import fetch
 from moderation.ids import new_id
-from moderation.policy import Policy, decide_failure, problem_of
+from moderation.policy import Policy, problem_of
 from moderation.settings import Settings
-from moderation.types import Coverage, Decision, Status, Verdict
+from moderation.types import Decision, Status, Verdict
 
 KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -191,13 +191,14 @@ class Moderator:
     settings: Settings
     models: tuple[str, ...]
     device: str
+    patience: int
+    """Times a picture may wait in vain for a decoder that slow ones before it keep busy."""
 
     def __call__(self, source: Source) -> Verdict:
         try:
-            data = read(source, self.settings)
-            analysis = self.analyser.analyse(data, self.policy)
+            analysis = self._analyse(read(source, self.settings))
         except ModerationError as error:
-            return self._failed(source, error)
+            analysis = failure(self.policy, problem_of(error))
         return to_verdict(
             analysis,
             id=new_id("item"),
@@ -207,26 +208,18 @@ class Moderator:
             device=self.device,
         )
 
-    def _failed(self, source: Source, error: ModerationError) -> Verdict:
-        problem = problem_of(error)
-        outcome = decide_failure(self.policy, problem)
-        return Verdict(
-            id=new_id("item"),
-            source=source.name,
-            status=Status.FAILED,
-            decision=outcome.decision,
-            reasons=list(outcome.reasons),
-            coverage=Coverage(frames_total=0, frames_scored=0, complete=False),
-            policy=self.policy.ref,
-            models=list(self.models),
-            device=self.device,
-            error=problem,
-        )
+    def _analyse(self, data: bytes) -> Analysis:
+        for _ in range(self.patience):
+            try:
+                return self.analyser.analyse(data, self.policy)
+            except OverloadedError:
+                continue  # raised after a wait of decode_timeout, by our own other threads
+        return self.analyser.analyse(data, self.policy)
 
 
 def scan(
     sources: Iterable[Source], examine: Examiner, *, threads: int
-) -> Iterator[tuple[Source, Verdict]]:
+) -> Generator[tuple[Source, Verdict], None, None]:
     """Verdicts in the order of the sources, while `threads` of them are being worked on.
 
     At most twice as many are held at any time, however many sources there are. Closing the

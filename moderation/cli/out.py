@@ -66,6 +66,13 @@ def note(words: str) -> None:
     sys.stderr.write(words + "\n")
 
 
+def progress(what: str, done: int, total: int) -> None:
+    """How far a long task is, on one line of a terminal; nothing elsewhere."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{what} {done}/{total}\x1b[K" + ("\n" if done >= total else ""))
+        sys.stderr.flush()
+
+
 def printable(text: str) -> str:
     """One line without control characters: file names must not steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -74,7 +81,7 @@ def printable(text: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table to stdout: drawn on a terminal, columns by tabs into a pipe or file."""
     if not sys.stdout.isatty():
-        for row in rows:
+        for row in (columns, *rows):
             sys.stdout.write("\t".join(printable(cell) for cell in row) + "\n")
         return
     from rich.box import SIMPLE_HEAD

@@ -59,9 +59,9 @@ def worker(
     json: Json = False,
 ) -> int:
     """Start one worker alone, for a fleet."""
-    if probe:
-        return _probe(role, settings_file, json)
-    _become(f"workers.{role.value}", role.value, settings_file, json)
+    if not probe:
+        _become(f"workers.{role.value}", role.value, settings_file, json)
+    return _probe(role, settings_file, json)
 
 
 def _probe(role: Role, settings_file: Path | None, json: bool) -> int:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
+
+import typer
 
 from moderation.cli.out import EXIT_INCOMPLETE, EXIT_OK, EXIT_WRONG, answer_line, printable
 from moderation.types import Decision, Status, Verdict
@@ -61,10 +65,19 @@ def reporter(count: Callable[[], int], *, json: bool) -> Iterator[Report]:
         yield _line
 
 
+COLOURS: Final = {Decision.PASS: "green", Decision.REVIEW: "yellow", Decision.BLOCK: "red"}
+
+
 def _line(verdict: Verdict) -> None:
-    """One row of the table: decision, source, why."""
-    cells = (f"{verdict.decision.value:<6}", printable(verdict.source or ""), _why(verdict))
-    sys.stdout.write("\t".join(cells).rstrip() + "\n")
+    """One row of the table: decision, source, why. Columns by tabs into a pipe or file."""
+    decision, source = verdict.decision, printable(verdict.source or "")
+    if sys.stdout.isatty():
+        word = typer.style(f"{decision.value:<6}", fg=COLOURS[decision])
+        width = shutil.get_terminal_size().columns // 3
+        row = f"{word}  {source:<{width}}  {_why(verdict)}"
+    else:
+        row = "\t".join((decision.value, source, _why(verdict)))
+    sys.stdout.write(row.rstrip() + "\n")
     sys.stdout.flush()
 
 

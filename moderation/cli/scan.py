@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,8 +16,11 @@ from moderation.cli.out import EXIT_INTERRUPTED, Config, note
 if TYPE_CHECKING:
     from moderation.cli.report import Report, Tally
     from moderation.scan import Source, State
-    from moderation.settings import Settings
     from moderation.types import Decision, Verdict
+
+
+VIEWS: Final = 64
+"""Of one picture, at most: frames, tiles and backgrounds (`DecodePlan.max_views`)."""
 
 
 class FailOn(StrEnum):
@@ -62,9 +65,13 @@ def scan(
     from moderation.scan import Moderator, State, expand, leave_out
     from moderation.scan import scan as scan_all
 
+    # In flight: enough that decoders and models both always have the next picture.
+    threads = settings.decoders + settings.max_batch
+    # Our own pictures are never refused for want of room.
+    roomy = settings.model_copy(update={"max_queue": max(settings.max_queue, threads * VIEWS)})
     tally = Tally()
     with ExitStack() as stack:
-        scorer = load_scorer(settings)
+        scorer = load_scorer(roomy)
         stack.callback(scorer.close)
         pool = stack.enter_context(DecoderPool.from_settings(settings))
         state = stack.enter_context(State(resume, chosen.ref, scorer.models)) if resume else None
@@ -76,11 +83,16 @@ def scan(
             return sum(1 for _ in sources(lambda decision: None))
 
         moderator = Moderator(
-            Analyser(scorer, pool, settings), chosen, settings, scorer.models, scorer.device
+            analyser=Analyser(scorer, pool, settings),
+            policy=chosen,
+            settings=settings,
+            models=scorer.models,
+            device=scorer.device,
+            patience=threads,
         )
         report = stack.enter_context(reporter(count, json=json))
         verdicts = stack.enter_context(
-            closing(scan_all(sources(tally.add_earlier), moderator, threads=_threads(settings)))
+            closing(scan_all(sources(tally.add_earlier), moderator, threads=threads))
         )
         try:
             _run(verdicts, report, tally, state)
@@ -103,8 +115,3 @@ def _run(
         tally.add(verdict)
         if state is not None:
             state.add(source, verdict)
-
-
-def _threads(settings: Settings) -> int:
-    """Pictures in flight: enough that decoders and models both always have the next one."""
-    return settings.decoders + settings.max_batch

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from moderation.cli.out import Config, Json, answer, new_group, note, table
+from moderation.cli.out import Config, Json, answer, new_group, note, progress, table
 
 group = new_group("Training on data of your own (MODERATION_DATASET_DIR).")
 
@@ -29,7 +28,7 @@ def heads(
     from moderation.models.training.pipeline import train_heads
     from moderation.settings import load_settings
 
-    result = train_heads(load_settings(settings_file), out=out, progress=_progress)
+    result = train_heads(load_settings(settings_file), out=out, progress=progress)
     if json:
         answer(
             {"folder": str(result.folder), "sha256": result.sha256, "figures": result.rows()},
@@ -50,9 +49,3 @@ def heads(
         ],
     )
     note(f"written to {result.folder}")
-
-
-def _progress(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{what} {done}/{total}\x1b[K" + ("\n" if done >= total else ""))
-        sys.stderr.flush()
