@@ -13,7 +13,7 @@ from moderation.errors import InferenceError, SpecError
 from moderation.models.backends.base import Backend, Outputs, Pixels
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact
-from moderation.models.spec import InputSpec, ModelSpec
+from moderation.models.spec import ModelSpec
 from moderation.models.weights import resolve
 from moderation.settings import Settings
 from moderation.types import InputKey, ViewScores
@@ -38,10 +38,17 @@ Column = tuple[str, str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Network:
+class Network:
+    """A manifest and its loaded backend."""
+
     spec: ModelSpec
-    input: InputSpec
     backend: Backend
+
+    @property
+    def key(self) -> InputKey:
+        if self.spec.input is None:
+            raise SpecError(f"{self.spec.ref} reads no pixels")
+        return self.spec.input.key
 
 
 class Ensemble:
@@ -51,12 +58,18 @@ class Ensemble:
     """
 
     def __init__(
-        self, networks: Sequence[_Network], heads: Sequence[tuple[ModelSpec, Heads]]
+        self, networks: Sequence[Network], heads: Sequence[tuple[ModelSpec, Heads]]
     ) -> None:
+        loaded = {network.spec.ref for network in networks}
+        for spec, _ in heads:
+            if spec.encoder not in loaded:
+                raise SpecError(f"{spec.ref} needs the encoder {spec.encoder}, which is not loaded")
+        if not networks:
+            raise SpecError("no network is loaded")
         self._networks = networks
         self._heads = heads
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
-        self.keys = tuple(dict.fromkeys(network.input.key for network in networks))
+        self.keys = tuple(dict.fromkeys(network.key for network in networks))
         self.refs = tuple(sorted(spec.ref for spec in specs))
         self.labels = tuple(sorted({answer.label for spec in specs for answer in spec.labels}))
         self.device = networks[0].backend.device
@@ -77,11 +90,7 @@ class Ensemble:
             artefact = choose_artefact(spec, settings.backend, settings.precision)
             backend = create(spec, resolve(spec, artefact, settings), settings)
             backend.load()
-            networks.append(_Network(spec, spec.input, backend))
-        loaded = {network.spec.ref for network in networks}
-        for spec, _ in heads:
-            if spec.encoder not in loaded:
-                raise SpecError(f"{spec.ref} needs the encoder {spec.encoder}, which is not loaded")
+            networks.append(Network(spec, backend))
         return cls(networks, heads)
 
     def warm_up(self, max_batch: int) -> None:
@@ -93,7 +102,7 @@ class Ensemble:
     def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
         """One ViewScores a view. Raises InferenceError for a number that is not finite."""
         stacked = {key: np.stack([view[key] for view in views]) for key in self.keys}
-        passes = [(n, n.backend.start(stacked[n.input.key])) for n in self._networks]
+        passes = [(n, n.backend.start(stacked[n.key])) for n in self._networks]
         outputs = {network.spec.ref: running.result() for network, running in passes}
         columns: list[Column] = []
         embeddings: tuple[str, NDArray[np.float32]] | None = None

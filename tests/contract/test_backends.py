@@ -1,0 +1,102 @@
+"""Golden values: each shipped network through its backend equals an independent computation.
+
+The independent side reads the same pixels, normalises them in plain numpy as the model's card
+says, and runs the unchanged graph: no preprocessing step, no streams, no batching of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from moderation.errors import WeightsError
+from moderation.models.backends.openvino import OpenVinoBackend
+from moderation.models.registry import choose_artefact
+from moderation.models.spec import ModelSpec, read_specs
+from moderation.models.weights import resolve
+from moderation.settings import load_settings
+
+pytestmark = pytest.mark.weights
+
+CARDS = {
+    # id: (colour order, layout, mean, scale), copied by hand from the models' own code
+    "image-safety-s": ("RGB", "NCHW", (0, 0, 0), 1),
+    "open-nsfw": ("BGR", "NHWC", (104, 117, 123), 1),
+    "lite0": ("RGB", "NCHW", (127, 127, 127), 128),
+}
+BATCHES = (1, 2, 3, 8)
+
+
+def pixels(spec: ModelSpec, count: int) -> np.ndarray:
+    """Smooth random pictures: noise alone would hide a swapped colour order less well."""
+    assert spec.input is not None
+    random = np.random.default_rng(7)
+    small = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    rows = np.arange(spec.input.height) * 8 // spec.input.height
+    columns = np.arange(spec.input.width) * 8 // spec.input.width
+    return np.ascontiguousarray(small[:, rows][:, :, columns])
+
+
+def independent(spec: ModelSpec, path: str, batch: np.ndarray) -> list[np.ndarray]:
+    colour, layout, mean, scale = CARDS[spec.id]
+    values = batch[..., ::-1] if colour == "BGR" else batch
+    values = (values.astype(np.float64) - np.array(mean)) / scale
+    if layout == "NCHW":
+        values = values.transpose(0, 3, 1, 2)
+    model = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    answers = [model(one[None].astype(np.float32)) for one in values]
+    return [
+        np.concatenate([np.array(answer[output]) for answer in answers]) for output in model.outputs
+    ]
+
+
+@pytest.fixture(params=sorted(CARDS))
+def network(request: pytest.FixtureRequest) -> Iterator[tuple[ModelSpec, str, OpenVinoBackend]]:
+    settings = load_settings(precision="f32")
+    spec = next(s for s in read_specs(settings.manifests) if s.id == request.param)
+    try:
+        path = resolve(spec, choose_artefact(spec, "openvino", "f32"), settings)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    backend = OpenVinoBackend(spec, path, settings)
+    backend.load()
+    yield spec, str(path), backend
+    backend.close()
+
+
+def test_scores_equal_an_independent_computation(
+    network: tuple[ModelSpec, str, OpenVinoBackend],
+) -> None:
+    spec, path, backend = network
+    batch = pixels(spec, max(BATCHES))
+    expected = independent(spec, path, batch)
+    for count in BATCHES:
+        outputs = backend.start(batch[:count]).result()
+        for values, golden in zip(outputs.values(), expected, strict=True):
+            assert values.shape == golden[:count].shape
+            tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
+            np.testing.assert_allclose(values, golden[:count], atol=tolerance)
+
+
+def test_the_backend_says_what_it_runs_on(
+    network: tuple[ModelSpec, str, OpenVinoBackend],
+) -> None:
+    _, _, backend = network
+    assert backend.precision == "f32"
+    assert backend.device.startswith("cpu")
+
+
+def test_every_shipped_network_has_a_card_here() -> None:
+    specs = read_specs(load_settings().manifests)
+    assert {s.id for s in specs if s.input is not None} == set(CARDS)
+
+
+def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: object) -> None:
+    settings = load_settings()
+    spec = next(s for s in read_specs(settings.manifests) if s.id == "lite0")
+    path = settings.manifests / "lite0" / "model.toml"
+    with pytest.raises(WeightsError, match=r"OpenVINO cannot load .*model\.toml"):
+        OpenVinoBackend(spec, path, settings).load()

@@ -1,0 +1,170 @@
+"""The batcher answers every item exactly once, whatever happens to its batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import wait
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderation.errors import ExpiredError, InferenceError, OverloadedError, ServiceError
+from moderation.models.batcher import Batcher
+
+
+def doubled(items: Sequence[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
+class Gate:
+    """A run function that waits until it is opened, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.entered.set()
+        assert self.opened.wait(10)
+        return doubled(items)
+
+
+def batcher(run: object, **options: float) -> Batcher[int, int]:
+    chosen = {"max_batch": 4, "max_delay_s": 0.0, "max_queue": 100} | options
+    return Batcher(run, **chosen)  # type: ignore[arg-type]
+
+
+@given(
+    callers=st.lists(st.lists(st.integers(0, 99), max_size=9), max_size=6),
+    bad=st.sets(st.integers(0, 99), max_size=20),
+    max_batch=st.integers(1, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_item_is_answered_and_only_the_bad_ones_fail(
+    callers: list[list[int]], bad: set[int], max_batch: int
+) -> None:
+    def run(items: Sequence[int]) -> list[int]:
+        assert 1 <= len(items) <= max_batch
+        if bad & set(items):
+            raise ValueError("a bad item")
+        return doubled(items)
+
+    runner = batcher(run, max_batch=max_batch, max_delay_s=0.001)
+    futures = [(item, future) for items in callers for item, future in _pairs(runner, items)]
+    _, waiting = wait([future for _, future in futures], timeout=10)
+    assert not waiting
+    for item, future in futures:
+        if item in bad:
+            assert isinstance(future.exception(), InferenceError)
+        else:
+            assert future.result() == 2 * item
+    runner.close()
+    assert runner.stats().items == len(futures)
+    assert runner.stats().failed == sum(item in bad for item, _ in futures)
+
+
+def _pairs(runner: Batcher[int, int], items: list[int]) -> list[tuple[int, object]]:
+    return list(zip(items, runner.submit(items), strict=True))
+
+
+def test_items_of_many_callers_share_a_batch() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    first = runner.submit([0])
+    assert gate.entered.wait(10)
+    rest = [runner.submit([i])[0] for i in (1, 2, 3, 4, 5)]
+    gate.opened.set()
+    assert [f.result(10) for f in (*first, *rest)] == [0, 2, 4, 6, 8, 10]
+    assert gate.batches == [[0], [1, 2, 3, 4], [5]]
+    runner.close()
+
+
+def test_the_window_waits_for_company_and_a_full_batch_ends_it() -> None:
+    gate = Gate()
+    gate.opened.set()
+    runner = batcher(gate, max_batch=2, max_delay_s=30.0)
+    started = time.monotonic()
+    futures = [runner.submit([1])[0], runner.submit([2])[0]]
+    assert [future.result(10) for future in futures] == [2, 4]
+    assert time.monotonic() - started < 10
+    assert gate.batches == [[1, 2]]
+    runner.close()
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    gate = Gate()
+    runner = batcher(gate, max_queue=2)
+    running = runner.submit([1])
+    assert gate.entered.wait(10)
+    queued = runner.submit([2, 3])
+    with pytest.raises(OverloadedError):
+        runner.submit([4])
+    gate.opened.set()
+    assert [future.result(10) for future in (*running, *queued)] == [2, 4, 6]
+    assert runner.stats().refused == 1
+    runner.close()
+
+
+def test_one_caller_with_more_views_than_the_queue_holds_is_served() -> None:
+    runner = batcher(doubled, max_queue=2)
+    assert [f.result(10) for f in runner.submit([1, 2, 3, 4, 5])] == [2, 4, 6, 8, 10]
+    runner.close()
+
+
+def test_an_expired_item_is_answered_and_not_run() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    running = runner.submit([1])
+    assert gate.entered.wait(10)
+    late = runner.submit([2], deadline=time.monotonic())[0]
+    good = runner.submit([3])[0]
+    gate.opened.set()
+    assert isinstance(late.exception(10), ExpiredError)
+    assert good.result(10) == 6
+    assert running[0].result(10) == 2
+    assert [2] not in gate.batches
+    assert all(2 not in batch for batch in gate.batches)
+    runner.close()
+    assert runner.stats().expired == 1
+
+
+def test_too_few_results_are_an_error_not_a_shift() -> None:
+    runner = batcher(lambda items: [])
+    assert isinstance(runner.submit([1])[0].exception(10), InferenceError)
+    runner.close()
+
+
+def test_running_seconds_grow_during_a_pass_and_are_zero_when_idle() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    assert runner.running_s == 0.0
+    future = runner.submit([1])[0]
+    assert gate.entered.wait(10)
+    first = runner.running_s
+    assert 0 < first <= runner.running_s
+    gate.opened.set()
+    future.result(10)
+    runner.close()
+    assert runner.running_s == 0.0
+
+
+def test_close_answers_what_still_waits() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    running = runner.submit([1])[0]
+    assert gate.entered.wait(10)
+    waiting = runner.submit([2])[0]
+    closer = threading.Thread(target=runner.close)
+    closer.start()
+    gate.opened.set()
+    closer.join(10)
+    assert not closer.is_alive()
+    assert running.result(10) == 2
+    assert isinstance(waiting.exception(10), ServiceError)
+    with pytest.raises(ServiceError):
+        runner.submit([3])

@@ -1,0 +1,149 @@
+"""Networks and heads as one function, with toy networks in place of real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moderation.errors import ConfigError, InferenceError, SpecError, WeightsError
+from moderation.models.backends.base import Outputs, Pixels
+from moderation.models.ensemble import Ensemble, Network
+from moderation.models.heads import Heads, sigmoid
+from moderation.models.registry import backend_class, choose_artefact
+from moderation.models.spec import ModelSpec
+
+PIXELS = {
+    "name": "x",
+    "width": 2,
+    "height": 2,
+    "interpolation": "area",
+    "layout": "NCHW",
+    "colour": "RGB",
+}
+FILE = {"backend": "openvino", "source": "committed", "file": "x", "sha256": "0" * 64, "size": 1}
+
+
+def spec(name: str, **more: object) -> ModelSpec:
+    base = {
+        "id": name,
+        "version": "1",
+        "task": "classification",
+        "architecture": "toy",
+        "summary": "toy",
+        "licence": "MIT",
+        "origin": "here",
+        "input": PIXELS,
+        "artefacts": [FILE],
+    }
+    return ModelSpec.model_validate(base | more)
+
+
+class Toy:
+    """Answers the mean of each view times a factor, in every column."""
+
+    device = "toy"
+    precision = "f32"
+
+    def __init__(self, outputs: dict[str, int], factor: float = 1 / 255) -> None:
+        self._outputs = outputs
+        self._factor = factor
+        self.closed = False
+
+    def load(self) -> None: ...
+
+    def start(self, pixels: Pixels) -> Toy:
+        self._pixels = pixels
+        return self
+
+    def result(self) -> Outputs:
+        means = self._pixels.mean(axis=(1, 2, 3)) * self._factor
+        return {
+            name: np.repeat(means[:, None], columns, axis=1).astype(np.float32)
+            for name, columns in self._outputs.items()
+        }
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def porn(name: str, factor: float) -> Network:
+    labels = [{"label": "porn.explicit", "output": "p", "index": 1}]
+    return Network(spec(name, labels=labels), Toy({"p": 2}, factor))
+
+
+def view(ensemble: Ensemble, value: int) -> dict[object, Pixels]:
+    return {key: np.full((key.height, key.width, 3), value, np.uint8) for key in ensemble.keys}
+
+
+def test_the_higher_of_two_models_wins_and_is_named() -> None:
+    ensemble = Ensemble([porn("low", 0.5 / 255), porn("high", 1 / 255)], [])
+    dark, bright = ensemble.score([view(ensemble, 0), view(ensemble, 255)])  # type: ignore[list-item]
+    assert dark.scores == {"porn.explicit": 0.0}
+    assert bright.scores == {"porn.explicit": pytest.approx(1.0)}
+    assert bright.models == {"porn.explicit": "high@1"}
+    assert ensemble.refs == ("high@1", "low@1")
+
+
+def test_heads_read_the_encoders_embedding() -> None:
+    encoder = spec("trunk", task="encoder", embedding_output="e")
+    fields = {"task": "heads", "input": None, "encoder": "trunk@1"}
+    labels = [{"label": "smoking.smoking", "output": "z", "index": 0}]
+    heads_spec = spec("heads", labels=labels, **fields)
+    heads = Heads(
+        np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.array([[2, -1]], np.float32)
+    )
+    ensemble = Ensemble([Network(encoder, Toy({"e": 3}))], [(heads_spec, heads)])
+    (scored,) = ensemble.score([view(ensemble, 255)])  # type: ignore[list-item]
+    assert scored.scores["smoking.smoking"] == pytest.approx(1 / (1 + np.exp(-(2 * 3 - 1))))
+    assert scored.models["smoking.smoking"] == "heads@1"
+    assert scored.encoder == "trunk@1"
+    assert scored.embedding is not None
+    assert scored.embedding.dtype == np.float16
+    assert scored.embedding.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_an_error_never_a_score(factor: float) -> None:
+    ensemble = Ensemble([porn("broken", factor)], [])
+    with pytest.raises(InferenceError, match="broken@1 answered a number that is not finite"):
+        ensemble.score([view(ensemble, 1)])  # type: ignore[list-item]
+
+
+def test_heads_without_their_encoder_are_refused() -> None:
+    fields = {"task": "heads", "input": None, "encoder": "trunk@1"}
+    labels = [{"label": "smoking.smoking", "output": "z", "index": 0}]
+    heads = Heads(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones((1, 2), np.float32))
+    with pytest.raises(SpecError, match="needs the encoder trunk@1"):
+        Ensemble([porn("only", 1.0)], [(spec("heads", labels=labels, **fields), heads)])
+
+
+def test_sigmoid_is_safe_at_both_ends() -> None:
+    values = sigmoid(np.array([-1e4, -1.0, 0.0, 1.0, 1e4], np.float32))
+    assert values.tolist() == pytest.approx([0.0, 0.2689414, 0.5, 0.7310586, 1.0])
+
+
+@pytest.mark.parametrize("fault", ["not npz", "missing array", "wrong shape", "pickle"])
+def test_bad_head_files_are_one_clear_error(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "heads.npz"
+    good = {"weight": np.ones((2, 3)), "bias": np.ones(2), "calibration": np.ones((2, 2))}
+    if fault == "not npz":
+        path.write_bytes(b"nonsense")
+    elif fault == "missing array":
+        np.savez(path, weight=good["weight"])
+    elif fault == "wrong shape":
+        np.savez(path, **(good | {"bias": np.ones(3)}))
+    else:
+        np.savez(path, **(good | {"bias": np.array([object()], dtype=object)}))
+    with pytest.raises(WeightsError, match=r"heads\.npz"):
+        Heads.read(path, labels=2)
+
+
+def test_an_unknown_backend_or_precision_names_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"there are: .*openvino"):
+        backend_class("abacus")
+    with pytest.raises(ConfigError, match="has no int8 weights for openvino; it has: openvino f32"):
+        choose_artefact(
+            spec("m", labels=porn("m", 1).spec.model_dump()["labels"]), "openvino", "int8"
+        )
