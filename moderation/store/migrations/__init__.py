@@ -1,0 +1,1 @@
+"""Alembic's scripts. `moderation.store.schema.migrate` runs them."""

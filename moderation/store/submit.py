@@ -1,0 +1,252 @@
+"""A submission becomes an item and a job, or the answer that is already known."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from moderation.errors import ConflictError
+from moderation.ids import new_id
+from moderation.store.codec import clock, dump_policy, load_verdict, model_set, policy_row_id
+from moderation.store.ending import OpenJob, record_verdict
+from moderation.store.engine import Database
+from moderation.store.events import append
+from moderation.store.records import JobState, NewItem, Submission
+from moderation.store.tables import idempotency, item, job, media, outbox, policy_version
+from moderation.store.tables import verdict as verdicts
+from moderation.store.upsert import insert_new, upsert
+from moderation.types import Status, Verdict
+
+# The submitter publishes the task itself, right after the commit; the sweeper does it when
+# that has not happened for this long.
+PUBLISH_GRACE = timedelta(seconds=2)
+
+
+def submit(
+    db: Database,
+    new: NewItem,
+    *,
+    dedupe_models: tuple[str, ...] | None = None,
+    now: datetime | None = None,
+) -> Submission:
+    """Stores a submission in one transaction.
+
+    With an idempotency key that was used before, the earlier submission is returned
+    (`replayed`); used with another request it raises ConflictError (idempotency_conflict).
+    With `dedupe_models`, a verdict of the same tenant on the same bytes, by the same policy
+    and exactly these models, answers at once. Else the job is QUEUED and the caller publishes
+    its task. Raises StoreError.
+    """
+    moment = clock(now)
+    item_id, job_id = new_id("item"), new_id("job")
+    with db.begin() as connection:
+        if new.idempotency_key is not None:
+            earlier = _take_key(connection, new, item_id, job_id, moment)
+            if earlier is not None:
+                return earlier
+        policy_id = _keep_policy(connection, new, moment)
+        media_id = _keep_media(connection, new, moment)
+        held = OpenJob(
+            id=job_id,
+            item_id=item_id,
+            tenant=new.tenant,
+            media_id=media_id,
+            state=JobState.QUEUED,
+            attempt=0,
+            cancel_requested=False,
+            policy_version=policy_id,
+            callback_url=new.callback_url,
+            source=new.source,
+            data_id=new.data_id,
+        )
+        known = None
+        if dedupe_models is not None:
+            known = _duplicate(connection, held, dedupe_models)
+        state = JobState.QUEUED if known is None else JobState.DONE
+        _insert_rows(connection, held, new, state, known, moment)
+        if known is None:
+            connection.execute(insert(outbox).values(_task(held, new, moment)))
+            data = {"item_id": item_id, "job_id": job_id}
+            append(
+                connection,
+                tenant=new.tenant,
+                kind="item.queued",
+                item_id=item_id,
+                data=data,
+                now=moment,
+            )
+        else:
+            record_verdict(connection, held, known, moment)
+    return Submission(item_id=item_id, job_id=job_id, state=state, verdict=known)
+
+
+def _take_key(
+    connection: Connection, new: NewItem, item_id: str, job_id: str, now: datetime
+) -> Submission | None:
+    """None when the key is this submission's from now on."""
+    row = {
+        "tenant": new.tenant,
+        "key": new.idempotency_key,
+        "request_hash": new.request_hash or "",
+        "item_id": item_id,
+        "job_id": job_id,
+        "created": now,
+    }
+    # Two at once: the later one waits here until the earlier has committed.
+    if insert_new(connection, idempotency, row, ["tenant", "key"]):
+        return None
+    query = (
+        select(
+            idempotency.c.request_hash,
+            idempotency.c.item_id,
+            idempotency.c.job_id,
+            job.c.state,
+            verdicts.c.body,
+        )
+        .join(job, job.c.id == idempotency.c.job_id)
+        .join(item, item.c.id == idempotency.c.item_id)
+        .outerjoin(verdicts, verdicts.c.id == item.c.current_verdict)
+        .where(idempotency.c.tenant == new.tenant, idempotency.c.key == new.idempotency_key)
+    )
+    found = connection.execute(query).one()
+    if found.request_hash != (new.request_hash or ""):
+        raise ConflictError(
+            "This Idempotency-Key was used with another request.", code="idempotency_conflict"
+        )
+    return Submission(
+        item_id=found.item_id,
+        job_id=found.job_id,
+        state=JobState(found.state),
+        verdict=None if found.body is None else load_verdict(found.body),
+        replayed=True,
+    )
+
+
+def _keep_policy(connection: Connection, new: NewItem, now: datetime) -> str:
+    body = dump_policy(new.policy)
+    row_id = policy_row_id(new.tenant, body)
+    row = {
+        "id": row_id,
+        "tenant": new.tenant,
+        "ref": new.policy.ref,
+        "body": body,
+        "created": now,
+    }
+    insert_new(connection, policy_version, row, ["id"])
+    return row_id
+
+
+def _keep_media(connection: Connection, new: NewItem, now: datetime) -> str:
+    """The medium's id: a new one, or that of the same bytes, with one more reference."""
+    row = {
+        "id": new_id("media"),
+        "tenant": new.tenant,
+        "sha256": new.media.sha256,
+        "kind": new.media.kind,
+        "format": new.media.format,
+        "size": new.media.size,
+        "width": new.media.width,
+        "height": new.media.height,
+        "blob_key": new.media.blob_key,
+        "refs": 1,
+        "created": now,
+    }
+    changes = {
+        "refs": media.c.refs + 1,
+        "width": func.coalesce(media.c.width, new.media.width),
+        "height": func.coalesce(media.c.height, new.media.height),
+    }
+    return str(upsert(connection, media, row, ["tenant", "sha256"], changes))
+
+
+def _duplicate(connection: Connection, held: OpenJob, models: tuple[str, ...]) -> Verdict | None:
+    """The newest verdict in force on these bytes, as the answer for the new item.
+
+    A person's decision is passed on as such: it outranks the models on identical bytes.
+    """
+    query = (
+        select(verdicts.c.body)
+        .join(item, item.c.current_verdict == verdicts.c.id)
+        .where(
+            item.c.tenant == held.tenant,
+            item.c.media_id == held.media_id,
+            item.c.status == Status.DONE.value,
+            verdicts.c.policy_version == held.policy_version,
+            verdicts.c.models == model_set(models),
+            verdicts.c.decided_by.in_(("policy", "duplicate", "person")),
+        )
+        .order_by(item.c.id.desc())
+        .limit(1)
+    )
+    body = connection.execute(query).scalar_one_or_none()
+    if body is None:
+        return None
+    found = load_verdict(body)
+    return found.model_copy(
+        update={
+            "id": held.item_id,
+            "job_id": held.id,
+            "source": held.source,
+            "data_id": held.data_id,
+            "decided_by": "person" if found.decided_by == "person" else "duplicate",
+            "timings_ms": {},
+        }
+    )
+
+
+def _insert_rows(
+    connection: Connection,
+    held: OpenJob,
+    new: NewItem,
+    state: JobState,
+    known: Verdict | None,
+    now: datetime,
+) -> None:
+    connection.execute(
+        insert(item).values(
+            id=held.item_id,
+            tenant=held.tenant,
+            media_id=held.media_id,
+            job_id=held.id,
+            source=held.source,
+            data_id=held.data_id,
+            created=now,
+        )
+    )
+    connection.execute(
+        insert(job).values(
+            id=held.id,
+            tenant=held.tenant,
+            item_id=held.item_id,
+            kind=new.media.kind,
+            state=state.value,
+            attempt=0,
+            priority=new.priority,
+            policy_version=held.policy_version,
+            models=None if known is None else model_set(known.models),
+            callback_url=held.callback_url,
+            deadline=new.deadline,
+            cancel_requested=False,
+            created=now,
+            queued=now,
+            updated=now,
+            ended=None if known is None else now,
+        )
+    )
+
+
+def _task(held: OpenJob, new: NewItem, now: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id("out"),
+        "tenant": held.tenant,
+        "kind": "task",
+        "event_id": new_id("evt"),
+        "job_id": held.id,
+        "payload": {"job_id": held.id, "kind": new.media.kind},
+        "state": "pending",
+        "attempts": 0,
+        "due": now + PUBLISH_GRACE,
+        "created": now,
+    }

@@ -1,0 +1,182 @@
+"""The sweeper's half: what lost messages, dead workers and passed deadlines left behind.
+
+One mechanism for lost and doubled messages, a broker wiped clean, and restarts. Any number of
+sweepers may run at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, or_, select, update
+
+from moderation.store.codec import clock
+from moderation.store.ending import cancelled, end_job, lock_job, send_task_again, undecided
+from moderation.store.engine import Database
+from moderation.store.records import JobState
+from moderation.store.tables import job, outbox
+from moderation.types import Status
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHint:
+    """A task to publish: all that a message says, and its priority."""
+
+    job_id: str
+    kind: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """`republish`: tasks that the caller publishes now. `expired`: leases that ran out and are
+    queued again. `failed`: jobs ended for want of attempts. `overdue`: ended by their deadline.
+    `cancelled`: called off while nobody ran them."""
+
+    republish: tuple[TaskHint, ...]
+    expired: int
+    failed: int
+    overdue: int
+    cancelled: int
+
+
+def sweep(
+    db: Database,
+    *,
+    republish_after_s: float,
+    max_attempts: int,
+    limit: int = 200,
+    now: datetime | None = None,
+) -> SweepResult:
+    """Ends what cannot run any more, queues what lost its worker, finds what to publish.
+
+    Handles at most `limit` jobs of each sort. A task that was published but not claimed is
+    due again after `republish_after_s`, later twice and four times that: a long queue is no
+    lost message. Raises StoreError.
+    """
+    moment = clock(now)
+    ended = {"failed": 0, "overdue": 0, "cancelled": 0}
+    for job_id in _hopeless(db, max_attempts, limit, moment):
+        outcome = _end(db, job_id, max_attempts, moment)
+        if outcome is not None:
+            ended[outcome] += 1
+    expired = _requeue_expired(db, limit, moment)
+    republish = _due_tasks(db, timedelta(seconds=republish_after_s), limit, moment)
+    return SweepResult(republish=republish, expired=expired, **ended)
+
+
+def _abandoned(now: datetime) -> ColumnElement[bool]:
+    """Nobody runs it: queued, or its lease ran out."""
+    return or_(
+        job.c.state == JobState.QUEUED.value,
+        and_(job.c.state == JobState.RUNNING.value, job.c.lease_until < now),
+    )
+
+
+def _hopeless(db: Database, max_attempts: int, limit: int, now: datetime) -> list[str]:
+    query = (
+        select(job.c.id)
+        .where(
+            _abandoned(now),
+            or_(
+                job.c.cancel_requested,
+                job.c.attempt >= max_attempts,
+                job.c.deadline <= now,
+            ),
+        )
+        .order_by(job.c.id)
+        .limit(limit)
+    )
+    with db.connect() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _end(db: Database, job_id: str, max_attempts: int, now: datetime) -> str | None:
+    """Ends one job, if it still is abandoned; why."""
+    with db.begin() as connection:
+        held = lock_job(connection, job.c.id == job_id, _abandoned(now))
+        if held is None:
+            return None
+        if held.cancel_requested:
+            end_job(connection, held, JobState.CANCELLED, cancelled(connection, held), now)
+            return "cancelled"
+        if held.attempt >= max_attempts:
+            why, code = "failed", "attempts_exhausted"
+            detail = f"The analysis was started {held.attempt} times and never ended."
+        else:
+            why, code = "overdue", "deadline_passed"
+            detail = "The job did not run before its deadline."
+        verdict = undecided(connection, held, Status.FAILED, code=code, detail=detail)
+        end_job(connection, held, JobState.FAILED, verdict, now, error=detail)
+        return why
+
+
+def _requeue_expired(db: Database, limit: int, now: datetime) -> int:
+    stale = (
+        select(job.c.id)
+        .where(job.c.state == JobState.RUNNING.value, job.c.lease_until < now)
+        .order_by(job.c.id)
+        .limit(limit)
+    )
+    # Most sweeps find nothing: then no write is made.
+    with db.connect() as connection:
+        if connection.execute(stale.limit(1)).first() is None:
+            return 0
+    with db.begin() as connection:
+        ids = list(
+            connection.execute(
+                update(job)
+                .where(job.c.id.in_(stale.with_for_update(skip_locked=True)))
+                .values(
+                    state=JobState.QUEUED.value,
+                    owner=None,
+                    lease_until=None,
+                    error="its worker went silent",
+                    queued=now,
+                    updated=now,
+                )
+                .returning(job.c.id)
+            ).scalars()
+        )
+        if ids:
+            send_task_again(connection, ids, now)
+        return len(ids)
+
+
+def _due_tasks(
+    db: Database, patience: timedelta, limit: int, now: datetime
+) -> tuple[TaskHint, ...]:
+    lost = or_(
+        *(
+            and_(
+                outbox.c.attempts >= tries if tries == 3 else outbox.c.attempts == tries,
+                outbox.c.sent <= now - patience * factor,
+            )
+            for tries, factor in ((1, 1), (2, 2), (3, 4))
+        )
+    )
+    due = (
+        select(outbox.c.id, outbox.c.job_id, job.c.kind, job.c.priority)
+        .join(job, job.c.id == outbox.c.job_id)
+        .where(
+            outbox.c.kind == "task",
+            job.c.state == JobState.QUEUED.value,
+            job.c.cancel_requested.is_(False),
+            or_(and_(outbox.c.state == "pending", outbox.c.due <= now), lost),
+        )
+        .order_by(job.c.priority.desc(), outbox.c.id)
+        .limit(limit)
+    )
+    with db.connect() as connection:
+        if connection.execute(due.limit(1)).first() is None:
+            return ()
+    with db.begin() as connection:
+        rows = connection.execute(due.with_for_update(of=outbox, skip_locked=True)).all()
+        if rows:
+            connection.execute(
+                update(outbox)
+                .where(outbox.c.id.in_([row.id for row in rows]))
+                .values(state="sent", sent=now, attempts=outbox.c.attempts + 1)
+            )
+    return tuple(TaskHint(row.job_id, row.kind, row.priority) for row in rows)

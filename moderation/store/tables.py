@@ -1,0 +1,304 @@
+"""Tables of the store. Every change here comes with a migration of its own.
+
+Ids are UUIDv7 with a prefix; rows that people page through are ordered by them. Rows of a
+tenant carry it, and nothing is ever looked up across tenants. Times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware datetimes in, UTC out. SQLite keeps them as text of fixed width, so they compare."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without its zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+ID = String(64)
+TENANT = String(64)
+# SQLite counts up by itself in an INTEGER primary key alone, which has 64 bits there.
+COUNTER = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _tenant() -> Column[Any]:
+    return Column("tenant", TENANT, nullable=False)
+
+
+def _created() -> Column[Any]:
+    return Column("created", UtcTime, nullable=False)
+
+
+media = Table(
+    "media",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("sha256", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("pdq", String(64)),
+    Column("blob_key", String(512), nullable=False),
+    Column("refs", Integer, nullable=False),
+    _created(),
+    UniqueConstraint("tenant", "sha256"),
+)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    # Made from the content: two texts under one `id@version` stay two rows.
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("ref", String(128), nullable=False),
+    Column("body", Text, nullable=False),
+    _created(),
+)
+
+item = Table(
+    "item",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("media_id", ID, ForeignKey("media.id"), nullable=False),
+    # The latest job, and the verdict in force with what lists filter by. No foreign keys:
+    # jobs and verdicts point here.
+    Column("job_id", ID, nullable=False),
+    Column("current_verdict", BigInteger),
+    Column("decision", String(16)),
+    Column("status", String(16)),
+    Column("source", Text),
+    Column("data_id", Text),
+    _created(),
+    Index(None, "tenant", "id"),
+    Index(None, "tenant", "decision", "id"),
+    Index(None, "tenant", "data_id"),
+    Index(None, "media_id", "id"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("item_id", ID, ForeignKey("item.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("owner", String(128)),
+    Column("lease_until", UtcTime),
+    Column("priority", Integer, nullable=False),
+    Column("policy_version", ID, ForeignKey("policy_version.id"), nullable=False),
+    Column("models", Text),
+    Column("callback_url", Text),
+    Column("deadline", UtcTime),
+    Column("cancel_requested", Boolean(create_constraint=False), nullable=False),
+    Column("error", Text),
+    _created(),
+    Column("queued", UtcTime, nullable=False),
+    Column("updated", UtcTime, nullable=False),
+    Column("ended", UtcTime),
+    Index(None, "state", "queued"),
+    Index(None, "item_id"),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("job_id", ID, ForeignKey("job.id"), primary_key=True),
+    Column("models", String(512), primary_key=True),
+    _tenant(),
+    Column("media_id", ID, ForeignKey("media.id"), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("views", Integer, nullable=False),
+    Column("packed", LargeBinary, nullable=False),  # float32, little endian, views x labels
+    Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
+    _created(),
+    Index(None, "media_id"),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
+    Column("encoder", String(128), primary_key=True),
+    Column("frame", Integer, primary_key=True),
+    _tenant(),
+    Column("job_id", ID, ForeignKey("job.id"), nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float16, little endian
+    _created(),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("id", COUNTER, primary_key=True, autoincrement=True),
+    _tenant(),
+    Column("item_id", ID, ForeignKey("item.id"), nullable=False),
+    Column("job_id", ID),
+    Column("policy_version", ID, ForeignKey("policy_version.id"), nullable=False),
+    Column("models", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("decided_by", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    _created(),
+    Index(None, "item_id", "id"),
+    Index(None, "job_id"),
+    sqlite_autoincrement=True,
+)
+
+verdict_label = Table(
+    "verdict_label",
+    metadata,
+    Column("verdict_id", BigInteger, ForeignKey("verdict.id"), primary_key=True),
+    Column("label", String(128), primary_key=True),
+    _tenant(),
+)
+
+list_entry = Table(
+    "list_entry",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("list", String(16), nullable=False),  # allow | deny
+    Column("match", String(16), nullable=False),  # sha256 | pdq
+    Column("value", String(64), nullable=False),
+    Column("note", Text),
+    _created(),
+    UniqueConstraint("tenant", "match", "value"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", COUNTER, primary_key=True, autoincrement=True),
+    _tenant(),
+    Column("kind", String(64), nullable=False),
+    Column("item_id", ID),
+    Column("data", JSON, nullable=False),
+    _created(),
+    Index(None, "tenant", "id"),
+    sqlite_autoincrement=True,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("kind", String(16), nullable=False),  # task | callback
+    Column("event_id", ID, nullable=False),
+    Column("job_id", ID),
+    Column("target", Text),
+    Column("payload", JSON, nullable=False),
+    Column("state", String(16), nullable=False),  # pending | sent | dead
+    Column("attempts", Integer, nullable=False),
+    Column("due", UtcTime, nullable=False),
+    Column("sent", UtcTime),
+    Column("error", Text),
+    _created(),
+    Index(None, "kind", "state", "due"),
+    Index(None, "job_id", "kind"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", TENANT, primary_key=True),
+    Column("key", String(256), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    # Written before the item and the job: whoever inserts the row makes them.
+    Column("item_id", ID, nullable=False),
+    Column("job_id", ID, nullable=False),
+    _created(),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("name", String(128), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    _created(),
+    Column("last_used", UtcTime),
+    Column("revoked", UtcTime),
+)
+
+# Machines serve every tenant: the one table without it.
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("role", String(32), nullable=False),
+    Column("host", String(256), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("device", String(64)),
+    Column("precision", String(16)),
+    Column("models", JSON, nullable=False),
+    Column("started", UtcTime, nullable=False),
+    Column("seen", UtcTime, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", COUNTER, primary_key=True, autoincrement=True),
+    _tenant(),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", ID, nullable=False),
+    Column("detail", JSON, nullable=False),
+    _created(),
+    Index(None, "tenant", "id"),
+    sqlite_autoincrement=True,
+)

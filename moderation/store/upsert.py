@@ -1,0 +1,40 @@
+"""INSERT … ON CONFLICT, which both databases know and SQLAlchemy spells twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+def insert_new(connection: Connection, table: Table, row: dict[str, Any], key: list[str]) -> bool:
+    """Inserts unless a row with that key is there; waits for a rival's transaction to end.
+
+    True when this call inserted it.
+    """
+    statement = _insert(connection, table).values(row).on_conflict_do_nothing(index_elements=key)
+    return connection.execute(statement).rowcount == 1
+
+
+def upsert(
+    connection: Connection,
+    table: Table,
+    row: dict[str, Any],
+    key: list[str],
+    changes: dict[str, Any],
+) -> Any:
+    """Inserts, or applies `changes` to the row with that key. Returns its first key column's
+    neighbour `id`."""
+    statement = (
+        _insert(connection, table)
+        .values(row)
+        .on_conflict_do_update(index_elements=key, set_=changes)
+        .returning(table.c.id)
+    )
+    return connection.execute(statement).scalar_one()
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
