@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 32
 PER_RECEIVER: Final = 4
-LINE: Final = 16
+LINE: Final = 8
 """Callbacks that may wait in memory for one receiver."""
 BUSY_DELAY_S: Final = 3.0
 CLAIM_AT_ONCE: Final = 100
@@ -80,6 +80,8 @@ class Deliverer:
         self._keys = webhooks.load_secrets(settings)
         self._send = send
         self._draw = draw
+        # Long enough for the last one of a receiver's line to time out.
+        self._claim_s = settings.callback_timeout * (LINE / PER_RECEIVER + 2)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="deliver")
         self._lock = threading.Lock()
         self._active: Counter[str] = Counter()
@@ -108,7 +110,7 @@ class Deliverer:
         room = min(CLAIM_AT_ONCE, THREADS * 2 - self._held())
         if room <= 0:
             return False
-        rows = outbox.due_callbacks(self._db, room)
+        rows = outbox.due_callbacks(self._db, room, lease_s=self._claim_s)
         for row in rows:
             self._start(row)
         return len(rows) == room
@@ -189,7 +191,7 @@ class Deliverer:
             return
         now = datetime.now(UTC)
         age_s = (now - row.created).total_seconds()
-        delay = webhooks.retry_delay_s(row.attempts + 1, age_s, self._draw())
+        delay = webhooks.retry_delay_s(row.attempts, age_s, self._draw())
         if attempt.gone or delay is None:
             outbox.mark_dead(self._db, row.id, attempt.error)
             log.error("callback %s to %s is dead: %s", row.event_id, name, attempt.error)

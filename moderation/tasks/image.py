@@ -5,22 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.analyse import Analysis, to_verdict
+from moderation.analyse import Analysis, failure, to_verdict
 from moderation.blobs import BlobStore
 from moderation.errors import BrokerError, NotFoundError, ServiceError
-from moderation.policy import Policy, decide_failure
+from moderation.policy import Policy
 from moderation.store import jobs
 from moderation.store.engine import Database
 from moderation.store.records import Claim, Finished, JobState, PackedScores
 from moderation.tasks.messages import DELIVER, JobMessage
-from moderation.types import Coverage, MediaScores, Problem
+from moderation.types import MediaScores, Problem
 
 log = logging.getLogger(__name__)
+
+MEDIA_MISSING: Final = Problem(
+    title="Media missing",
+    status=422,
+    code="media_missing",
+    detail="the bytes are no longer in the media store",
+)
 
 
 class Analyse(Protocol):
@@ -62,7 +69,9 @@ def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
     failure of our own side puts the job back, until its attempts are used up. Raises
     ServiceError only when the database itself cannot be reached: the lease then runs out.
     """
-    claim = jobs.claim(runtime.db, job_id, runtime.owner, runtime.lease_s)
+    claim = jobs.claim(
+        runtime.db, job_id, runtime.owner, runtime.lease_s, max_attempts=runtime.max_attempts
+    )
     if claim is None:
         log.debug("job %s: nothing to do", job_id)
         return None
@@ -84,27 +93,8 @@ def _analyse(claim: Claim, runtime: ImageRuntime) -> Analysis:
     try:
         data = runtime.blobs.get(claim.media.blob_key)
     except NotFoundError:
-        return _lost(claim.policy)
+        return failure(claim.policy, MEDIA_MISSING)
     return runtime.analyser.analyse(data, claim.policy)
-
-
-def _lost(policy: Policy) -> Analysis:
-    """The analysis of bytes that are no longer in the media store."""
-    problem = Problem(
-        title="Media missing",
-        status=422,
-        code="media_missing",
-        detail="the bytes are no longer in the media store",
-    )
-    return Analysis(
-        outcome=decide_failure(policy, problem),
-        peaks={},
-        coverage=Coverage(frames_total=0, frames_scored=0, complete=False),
-        media=None,
-        scores=None,
-        problem=problem,
-        timings_ms={},
-    )
 
 
 def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState | None:
@@ -117,7 +107,7 @@ def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState
         policy=claim.policy,
         models=runtime.models,
         device=runtime.device,
-        timings_ms={"queued": round(claim.queued_ms, 3), **analysis.timings_ms},
+        timings_ms={"queued": claim.queued_ms},
     )
     media = analysis.media
     packed, embedding, encoder = pack(analysis.scores, runtime.models)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from moderation.errors import BrokerError, ServiceError
 from moderation.settings import Settings
@@ -19,6 +19,10 @@ from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
 log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 200
+ALL: Final = 5_000
+"""Bound of a sweep that publishes everything anew; databases limit the variables of a query."""
 
 
 class Publisher(Protocol):
@@ -45,6 +49,7 @@ class Sweeper:
         self._settings = settings
         self._on_swept = on_swept
         self._broker: str | None = None
+        self._owed = True  # what was published before this process began is unknown
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until `stop` is set."""
@@ -60,34 +65,19 @@ class Sweeper:
     def once(self) -> int:
         """Sweep once; returns how many messages were published.
 
-        A broker that is not the one of the last sweep (it restarted, and the embedded one
-        keeps nothing) has lost the messages: every queued job is then published again at
-        once. Raises StoreError; a broker that is away is logged, the next sweep tries again.
+        Every queued job is published again at once after the broker was away, was restarted
+        (the embedded one keeps nothing), and when this sweeper starts: what is published
+        twice is claimed once. Raises StoreError; a broker that is away is logged.
         """
         broker = self._broker_now()
-        if broker is None:
-            # Jobs whose lease ended are put back all the same, to be published later.
-            self._sweep(self._settings.republish_seconds, publish=False)
-            return 0
-        renewed = self._broker is not None and broker != self._broker
-        if renewed:
-            log.warning("the broker was restarted: queued jobs are published again")
-        published = self._sweep(0.0 if renewed else self._settings.republish_seconds, publish=True)
+        if broker is None or broker != self._broker:
+            self._owed = True
         self._broker = broker
-        return published
-
-    def _broker_now(self) -> str | None:
-        try:
-            return self._producer.run_id()
-        except BrokerError as error:
-            log.warning("%s", error)
-            return None
-
-    def _sweep(self, republish_after_s: float, *, publish: bool) -> int:
         result = jobs.sweep(
             self._db,
-            republish_after_s=republish_after_s,
+            republish_after_s=0.0 if self._owed else self._settings.republish_seconds,
             max_attempts=self._settings.max_attempts,
+            limit=ALL if self._owed else AT_ONCE,
         )
         if result.expired or result.failed or result.overdue:
             log.warning(
@@ -96,17 +86,31 @@ class Sweeper:
                 result.failed,
                 result.overdue,
             )
+        if broker is None:
+            return 0
+        return self._publish(result.republish)
+
+    def _broker_now(self) -> str | None:
+        try:
+            return self._producer.run_id()
+        except BrokerError as error:
+            log.warning("%s", error)
+            return None
+
+    def _publish(self, due: Sequence[jobs.TaskHint]) -> int:
         published = 0
-        for due in result.republish if publish else ():
+        for hint in due:
             try:
-                self._producer.enqueue(JobMessage(due.kind, due.job_id), due.priority)
+                self._producer.enqueue(JobMessage(hint.kind, hint.job_id), hint.priority)
             except BrokerError as error:
-                log.warning("%d jobs wait: %s", len(result.republish) - published, error)
-                break
+                log.warning("%d jobs wait: %s", len(due) - published, error)
+                self._owed = True
+                return published
             except UnknownMessageError as error:
-                log.warning("job %s waits for a newer version: %s", due.job_id, error)
+                log.warning("job %s waits for a newer version: %s", hint.job_id, error)
                 continue
             published += 1
+        self._owed = False
         if published:
             log.info("%d jobs published again", published)
         return published
