@@ -36,7 +36,9 @@ class TrainedHead:
     """One label's head with its calibration and what the evaluation found.
 
     `ordinary`: file -> calibrated score of every ordinary picture, by heads that were not
-    trained on its source. `trained_on`: (positives, negatives) of the shipped head.
+    trained on its source. `recall_of`: left-out source -> scores of its positives.
+    `held_out`, `held_out_positives`: the same by the shipped head, over the tenth that it was
+    not trained on (of sources that it was). `trained_on`: (positives, negatives).
     """
 
     task: Task
@@ -47,6 +49,8 @@ class TrainedHead:
     calibration_error: float
     ordinary: dict[str, float]
     recall_of: dict[str, F32]
+    held_out: dict[str, float]
+    held_out_positives: F32
     trained_on: tuple[int, int]
 
 
@@ -152,11 +156,14 @@ def train_one(data: Data, task: Task, progress: Progress | None = None) -> Train
     truth = np.concatenate([np.ones(len(positives), bool), np.zeros(len(negatives), bool)])
     a, b = fit_platt(np.concatenate([positives, negatives]), truth)
     keep = datasets.trainable(examples.files.tolist(), examples.clusters)
-    truth = examples.truth[keep]
+    head = fit_head(examples.features[keep], examples.truth[keep], c=task.c)
+    shipped = sigmoid(a * head(examples.features) + b).astype(np.float32)
+    aside = np.asarray([datasets.is_held_out(file) for file in examples.files.tolist()])
+    ordinary = np.asarray([file.startswith("safe/") for file in examples.files.tolist()])
     logits = ordinary_logits(folds, len(examples))
     return TrainedHead(
         task=task,
-        head=fit_head(examples.features[keep], truth, c=task.c),
+        head=head,
         calibration=(a, b),
         figures=tuple(figures(folds)),
         pooled_auc=metrics.auc(positives, negatives),
@@ -173,7 +180,12 @@ def train_one(data: Data, task: Task, progress: Progress | None = None) -> Train
             ).astype(np.float32)
             for source in sorted({fold.source for fold in folds})
         },
-        trained_on=(int(truth.sum()), int((~truth).sum())),
+        held_out={
+            str(examples.files[row]): float(shipped[row])
+            for row in np.flatnonzero(aside & ordinary)
+        },
+        held_out_positives=shipped[aside & examples.truth],
+        trained_on=(int(examples.truth[keep].sum()), int((~examples.truth[keep]).sum())),
     )
 
 
