@@ -124,23 +124,30 @@ class DecoderPool:
         if not self._free.acquire(timeout=limit):
             raise OverloadedError(f"all {self._size} decoders were busy for {limit:g} s")
         try:
-            child = self._take()
-            try:
-                return child.decode(data, plan, limit)
-            except MediaError as error:
-                if child.owes and self._closed:
-                    raise ServiceError("the decoder pool is closed") from error
-                raise
-            except OSError as error:
-                child.kill()
-                raise ServiceError(f"cannot hand a picture to a decoder: {error}") from error
-            finally:
-                # Whatever happened: a child that still owes an answer is in doubt.
-                if child.owes:
-                    child.kill()
-                self._give_back(child)
+            for _ in range(self._size):
+                with contextlib.suppress(_NeverAskedError):
+                    return self._decode_once(data, plan, limit)
+            return self._decode_once(data, plan, limit)
+        except _NeverAskedError as error:
+            raise ServiceError("the decoder processes die without a picture") from error
         finally:
             self._free.release()
+
+    def _decode_once(self, data: bytes, plan: DecodePlan, limit: float) -> DecodedImage:
+        child = self._take()
+        try:
+            return child.decode(data, plan, limit)
+        except MediaError as error:
+            if child.owes and self._closed:
+                raise ServiceError("the decoder pool is closed") from error
+            raise
+        except OSError as error:
+            raise ServiceError(f"cannot hand a picture to a decoder: {error}") from error
+        finally:
+            # Whatever happened: a child that still owes an answer is in doubt.
+            if child.owes:
+                child.kill()
+            self._give_back(child)
 
     def close(self) -> None:
         """End all children, busy ones too, and wait for them. May be called twice."""
@@ -190,6 +197,10 @@ class DecoderPool:
         child.dispose()
         with self._lock:
             self._all.discard(child)
+
+
+class _NeverAskedError(Exception):
+    """The child was dead before it read the request: another one may be asked."""
 
 
 class _Child:
@@ -266,7 +277,9 @@ class _Child:
                 f"decoding the picture took longer than {request['timeout_s']:g} s",
                 code="decode_timeout",
             ) from error
-        except (EOFError, ConnectionError) as error:
+        except ConnectionError as error:  # closed with our request unread
+            raise _NeverAskedError from error
+        except EOFError as error:
             raise self._died() from error
         except ValueError as error:
             raise _crashed("gave an answer that makes no sense") from error

@@ -142,7 +142,7 @@ def resize(pixels: Pixels, rect: Rect, key: InputKey) -> Pixels:
     grows, linear between pixel centres, edges repeated (cv2.INTER_LINEAR).
     "bilinear", "bicubic" (a = -0.5): Pillow's convolution, whose support widens by the
     shrinking factor, so that it is antialiased; weights are normalised at the borders.
-    All round to uint8 after each of the two directions.
+    The two directions are computed one after the other, rounded and clipped to uint8 each.
     """
     left, top, right, bottom = rect
     region: NDArray[Any] = pixels[top:bottom, left:right]

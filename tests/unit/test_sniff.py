@@ -1,0 +1,133 @@
+"""The header tells what a file is, whatever the bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from moderation.errors import MediaError, UnsupportedMediaError
+from moderation.sniff import FORMATS, HEAD_BYTES, sniff
+from moderation.structure import is_cut_off, trailing_bytes
+
+MAGIC = {
+    "jpeg": b"\xff\xd8\xff",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "webp": b"RIFF\x00\x01\x00\x00WEBPVP8 ",
+    "gif": b"GIF89a",
+    "bmp": b"BM" + bytes(12) + struct.pack("<I", 40),
+    "tiff": b"II*\0",
+    "avif": b"\0\0\0\x18ftypavif",
+    "heic": b"\0\0\0\x18ftypheic",
+}
+SAVED = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif")
+
+
+def encode(fmt: str, size: tuple[int, int] = (37, 23)) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize(size).convert("RGB").save(stream, fmt)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("fmt", SAVED)
+def test_format_and_size_are_read_from_the_header(fmt: str) -> None:
+    sniffed = sniff(encode(fmt))
+    assert (sniffed.format, sniffed.kind) == (fmt, "image")
+    assert (sniffed.width, sniffed.height) == (37, 23)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif\0\0"}])
+def test_every_kind_of_webp_tells_its_size(options: dict[str, object]) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(stream, "webp", **options)
+    sniffed = sniff(stream.getvalue())
+    assert (sniffed.width, sniffed.height) == (300, 200)
+
+
+def test_bmp_stored_from_the_top_has_a_positive_height() -> None:
+    head = bytearray(encode("bmp"))
+    head[22:26] = struct.pack("<i", -23)
+    assert sniff(bytes(head)).height == 23
+
+
+def test_jpeg_size_behind_a_large_thumbnail() -> None:
+    data = encode("jpeg")
+    filled = data[:2] + b"\xff\xe1" + struct.pack(">H", 40_000) + bytes(39_998) + data[2:]
+    assert (sniff(filled).width, sniff(filled).height) == (37, 23)
+    beyond = data[:2] + 2 * (b"\xff\xe1" + struct.pack(">H", 40_000) + bytes(39_998)) + data[2:]
+    assert sniff(beyond[:HEAD_BYTES]).width is None
+
+
+def test_heic_brands() -> None:
+    for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        assert sniff(b"\0\0\0\x14ftyp" + brand + bytes(8)).format == "heic"
+    compatible = b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif"
+    assert sniff(compatible).format == "avif"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%PDF-1.7",
+        b"<svg xmlns=",
+        b"BM is how this text begins",
+        b"\0\0\0\x18ftypisom",
+        b"RIFF\0\0\0\0WAVE",
+        b"MZ",
+        b"\xff\xd8",
+    ],
+)
+def test_anything_else_is_unsupported(data: bytes) -> None:
+    with pytest.raises(UnsupportedMediaError) as caught:
+        sniff(data)
+    assert (caught.value.code, caught.value.status) == ("unsupported_format", 415)
+
+
+def test_no_bytes_are_an_empty_file() -> None:
+    with pytest.raises(MediaError) as caught:
+        sniff(b"")
+    assert caught.value.code == "empty_file"
+
+
+@given(start=st.sampled_from([b"", *MAGIC.values()]), rest=st.binary(max_size=400))
+def test_random_bytes_give_a_format_or_a_media_error(start: bytes, rest: bytes) -> None:
+    try:
+        sniffed = sniff(start + rest)
+    except MediaError:
+        return
+    assert sniffed.format in FORMATS
+    assert (sniffed.width is None) == (sniffed.height is None)
+
+
+@given(
+    fmt=st.sampled_from(sorted(MAGIC)),
+    rest=st.binary(max_size=400),
+)
+def test_structure_of_random_bytes_never_raises(fmt: str, rest: bytes) -> None:
+    data = MAGIC[fmt] + rest
+    assert 0 <= trailing_bytes(data, fmt) <= len(data)
+    assert is_cut_off(data, fmt) in (True, False)
+
+
+@pytest.mark.parametrize("fmt", [fmt for fmt in SAVED if fmt != "tiff"])
+@pytest.mark.parametrize("extra", [b"", b"x" * 77, b"\xff\xd9;IEND"])
+def test_trailing_bytes_are_counted(fmt: str, extra: bytes) -> None:
+    data = encode(fmt)
+    assert trailing_bytes(data + extra, fmt) == len(extra)
+    assert not is_cut_off(data + extra, fmt)
+
+
+@pytest.mark.parametrize("fmt", SAVED)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_cut_off_files_are_told(fmt: str, kept: float) -> None:
+    data = encode(fmt, (300, 300))
+    cut = data[: int(len(data) * kept)]
+    if fmt == "tiff":  # its directory may stand first: only the decoder can tell
+        assert is_cut_off(data[:4] + struct.pack("<I", len(data)) + data[8:], fmt)
+    else:
+        assert is_cut_off(cut, fmt)
+        assert trailing_bytes(cut, fmt) == 0
