@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import logging.config
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,8 +96,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"moderation gateway: {error.message}", file=sys.stderr)  # noqa: T201
         return 2
+    stop_on_signals(server)
     server.run()
     return 0 if server.started else 1
+
+
+def stop_on_signals(server: Server) -> None:
+    """Stop in order on signals that come before uvicorn listens to them. It also raises them
+    again when it has ended, which then changes nothing: the exit status stays ours."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 if __name__ == "__main__":

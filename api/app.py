@@ -33,7 +33,7 @@ from moderation.policy import choose_policy, load_policies
 from moderation.settings import Settings
 from moderation.store.engine import open_database
 from moderation.tasks.enqueue import Producer
-from moderation.wake import Waker, WakeListener
+from moderation.wake import WakeListener, Waker
 
 FORM_OVERHEAD = 64 * 1024
 """Bytes that a multipart body may have beside one file: boundaries, headers, fields."""

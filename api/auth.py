@@ -52,13 +52,14 @@ class Keyring:
         self._bootstrap = bootstrap
         self._clock = clock
         self._lock = threading.Lock()
+        self._first = threading.Lock()
         self._kept: dict[bytes, tuple[KeyRow, float]] = {}
 
     def kept(self, secret: str) -> KeyRow | None:
         """The key, when it was authenticated less than KEY_TTL_S ago. Never blocks for long."""
         with self._lock:
-            row, until = self._kept.get(_digest(secret), (None, 0.0))
-        return row if self._clock() < until else None
+            found = self._kept.get(_digest(secret))
+        return found[0] if found is not None and self._clock() < found[1] else None
 
     def authenticate(self, secret: str) -> KeyRow:
         """Ask the database. Raises AccessError; wrong keys are not remembered."""
@@ -73,7 +74,7 @@ class Keyring:
     def bootstrap(self) -> None:
         """Store the configured admin key, once. Not done in the constructor: the database
         may come up, or be migrated, after this process."""
-        with self._lock:
+        with self._first:  # not the lock of `kept`, which the event loop takes
             if self._bootstrap is not None:
                 keys.ensure_bootstrap(self._db, self._bootstrap)
                 self._bootstrap = None
@@ -98,7 +99,9 @@ def require(scope: str) -> Callable[..., Awaitable[KeyRow]]:
         if credentials is None or not 0 < len(credentials.credentials) <= MAX_SECRET:
             raise AccessError("Send an API key as `Authorization: Bearer KEY`.")
         secret = credentials.credentials
-        row = gateway.keyring.kept(secret) or await run_sync(gateway.keyring.authenticate, secret)
+        row = gateway.keyring.kept(secret)
+        if row is None:
+            row = await run_sync(gateway.keyring.authenticate, secret)
         charge(request, gateway, row)
         if scope not in row.scopes and ADMIN not in row.scopes:
             raise ScopeError(f"This key lacks the scope {scope}.")

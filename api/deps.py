@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FLEET_TTL_S: Final = 1.0
-COUNTS_TTL_S: Final = 2.0
+COUNTS_TTL_S: Final = 5.0
 PROBE_THREADS: Final = 2
 FETCH_THREADS: Final = 16
 

@@ -10,7 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moderation.errors import LimitError
 
-
 ROUNDING = 1e-6
 """Tokens that floating point may lose."""
 

@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Metrics
@@ -18,6 +19,8 @@ access = logging.getLogger("api.access")
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+CLIENT_LEFT: Final = 499
+"""Status in log and metrics of a request that nobody waits for any more; never sent."""
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"})
 
 
@@ -56,6 +59,9 @@ class Envelope:
 
         try:
             await self._app(scope, receive, wrapped)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+            log.info("the client left before its body had arrived (request %s)", request_id)
         except Exception:  # the last net: logged and answered, never swallowed
             log.exception("unexpected error (request %s)", request_id)
             if status:

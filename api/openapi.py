@@ -63,6 +63,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     for path, operations in document["paths"].items():
         for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = never_null(parameter["schema"])
             for status, response in operation["responses"].items():
                 response.setdefault("headers", {})["X-Request-ID"] = {
                     "schema": {"type": "string"},
@@ -75,6 +77,16 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 problem["schema"] = {"$ref": REFERENCE.format(model="NotReady")}
                 problem["example"] |= _NOT_READY
     return document
+
+
+def never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional parameter: one may leave it out, but not send null."""
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) != 1:
+        return schema
+    plain: dict[str, Any] = {**schema, **options[0]}
+    del plain["anyOf"]
+    return plain
 
 
 _NOT_READY: Final[Mapping[str, Any]] = {

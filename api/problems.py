@@ -31,6 +31,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "policy_unknown": 422,
     "rate_limited": 429,
 }
+METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 TITLES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("bad_request", "Bad request"),
     404: ("not_found", "Not found"),
@@ -132,12 +133,14 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def allowed_methods(request: Request) -> list[str]:
     """The methods of all routes on the request's path (a router tells those of the first)."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= set(getattr(route, "methods", None) or ())
-    return sorted(methods)
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _plain(status: int, request_id: str | None, detail: str) -> Problem:

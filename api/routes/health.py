@@ -116,6 +116,6 @@ async def metrics(request: Request, gateway: GatewayDep, credentials: Credential
 
 def _scrape(gateway: Gateway) -> bytes:
     gateway.metrics.observe_queue(
-        gateway.counts.get(), jobs.oldest_queued_s(gateway.db), len(gateway.workers.get())
+        jobs.counts(gateway.db), jobs.oldest_queued_s(gateway.db), len(gateway.workers.get())
     )
     return gateway.metrics.text()

@@ -12,7 +12,7 @@ from api.schemas.answers import Job
 from api.schemas.problems import KEYED, problems
 from moderation.errors import ConflictError
 from moderation.store import jobs
-from moderation.store.records import JobRow, JobState
+from moderation.store.records import JobRow, JobState, KeyRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -45,7 +45,7 @@ async def cancel_job(gateway: GatewayDep, key: WriteKey, job_id: params.JobId) -
     """A job that waits is cancelled at once, one that runs when it ends. The record stays:
     what was not looked at has a verdict by the policy's `on_failure`. 409 when the job has
     ended already; cancelling twice is fine."""
-    row = await in_thread(_cancel, gateway, key.tenant, job_id)
+    row = await in_thread(_cancel, gateway, key, job_id)
     if row.state is JobState.CANCELLED:
         return _respond(row)
     if row.state.ended:
@@ -53,8 +53,8 @@ async def cancel_job(gateway: GatewayDep, key: WriteKey, job_id: params.JobId) -
     return _respond(row, status=202)
 
 
-def _cancel(gateway: Gateway, tenant: str, job_id: str) -> JobRow:
-    row = jobs.cancel(gateway.db, tenant, job_id)
+def _cancel(gateway: Gateway, key: KeyRow, job_id: str) -> JobRow:
+    row = jobs.cancel(gateway.db, key.tenant, job_id, actor=key.id)
     if row.state is JobState.CANCELLED:
         gateway.waker.wake(job_id)
     return row

@@ -99,7 +99,7 @@ class ItemPage(_Answer):
     """Newest first. `next_cursor` is null on the last page."""
 
     items: list[Item]
-    next_cursor: str | None
+    next_cursor: str | None = None
 
 
 class Job(_Answer):
@@ -114,7 +114,7 @@ class Job(_Answer):
     updated: datetime
     policy: str = Field(examples=["default@1"])
     cancel_requested: bool
-    error: str | None
+    error: str | None = None
 
     @classmethod
     def of(cls, row: JobRow) -> Self:

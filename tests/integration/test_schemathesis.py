@@ -1,0 +1,73 @@
+"""schemathesis, all checks, against a live gateway: no 5xx, no undocumented status.
+
+A thread ends every job through the store, so verdicts, waits and cancellations are real.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.gateway import KEY, Stack
+from tests.integration.test_gateway_server import serving
+
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "12"))
+SECONDS = 240
+
+# Beside random bytes, some that are pictures: so that verdicts come about.
+HOOKS = """
+import sys
+import schemathesis
+from hypothesis import strategies as st
+
+sys.path.insert(0, {root!r})
+from tests.fakes.gateway import png
+
+pictures = st.one_of(st.integers(0, 5).map(lambda shade: png(shade=shade)), st.binary(max_size=64))
+schemathesis.openapi.format("binary", pictures)
+schemathesis.openapi.media_type("image/*", pictures)
+schemathesis.openapi.media_type("application/octet-stream", pictures)
+"""
+
+# A document cannot say which bytes are a picture, which hosts are public, or that a cursor
+# comes from a page: such requests fit the schema and are refused, as documented.
+CONFIG = """
+[generation]
+deterministic = true
+database = "none"
+
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409", "413", "415", "422", "429"]
+"""
+
+
+@pytest.mark.slow
+def test_all_checks_hold(tmp_path: Path) -> None:
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG)
+    hooks = tmp_path / "hooks.py"
+    hooks.write_text(HOOKS.format(root=str(Path(__file__).resolve().parents[2])))
+    stack = Stack(tmp_path / "home", wait_default=0.05, wait_max=0.2)
+    stack.worker()
+    stack.finish()
+    with serving(stack) as port:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"),
+                f"http://127.0.0.1:{port}/openapi.json",
+                *("--header", f"Authorization: Bearer {KEY}"),
+                *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1"),
+                "--continue-on-failure",
+            ],
+            cwd=tmp_path,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": str(hooks)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
