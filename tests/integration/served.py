@@ -133,11 +133,12 @@ class Served:
         """The process of a role, None while it is away."""
         for pid in self.look():
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                # The broker changes its title, but not its program.
+                program = Path(f"/proc/{pid}/exe").readlink().name
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            names = [word.decode(errors="replace").rpartition("/")[2] for word in words]
-            if TITLES[name] in names[:3]:
+            if TITLES[name] == program or TITLES[name] in words[2:3]:
                 return pid
         return None
 
