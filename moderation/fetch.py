@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -29,6 +30,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
 """Host and port -> its IP addresses as text; raises OSError."""
 
+_HOST = re.compile(r"[a-z0-9_.-]+")
+_IPV6 = re.compile(r"[0-9a-f:.]+")
 _CHUNK = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -178,14 +181,15 @@ def _parse(url: str) -> tuple[str, str, int, str]:
         port = parts.port
         host = (parts.hostname or "").rstrip(".")
         if ":" not in host:
-            host = host.encode("idna").decode("ascii")
+            host = host.encode("idna").decode("ascii").lower()
     except ValueError as error:  # UnicodeError too
         raise _forbidden("the URL cannot be read") from error
     if parts.scheme not in ("http", "https"):
         raise _forbidden("only http and https URLs may be opened")
     if "@" in parts.netloc:
         raise _forbidden("a URL with a user name or password may not be opened")
-    if not host or "%" in host or port == 0:
+    # IDNA may turn one letter into several, blanks among them.
+    if not (_HOST.fullmatch(host) or _IPV6.fullmatch(host)) or port == 0:
         raise _forbidden("the URL names no usable host and port")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:

@@ -62,10 +62,17 @@ def _tent(grey: NDArray[np.float32]) -> NDArray[np.float32]:
         )
         return np.asarray(summed, np.float32)
 
-    weights = sums(np.ones_like(grey))
+    weights = np.outer(_covered(height, down), _covered(width, across))
     for _ in range(2):
         grey = sums(grey) / weights
     return grey
+
+
+def _covered(length: int, window: int) -> NDArray[np.float32]:
+    """How many pixels of a line lie in the window around each of its pixels."""
+    start = np.arange(length) - (window - 1) // 2
+    covered = np.minimum(start + window, length) - np.maximum(start, 0)
+    return covered.astype(np.float32)
 
 
 def _decimate(grey: NDArray[np.float32]) -> NDArray[np.float32]:
