@@ -1,0 +1,78 @@
+"""Fixtures that several folders share: real servers, and databases on both engines.
+
+A server whose program is not installed skips its tests, with the reason named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from moderation.store.engine import Database, migrate, open_database
+from tests import servers
+
+S = TypeVar("S")
+
+
+def _running(server: AbstractContextManager[S]) -> Iterator[S]:
+    try:
+        started = server.__enter__()
+    except servers.Missing as reason:
+        pytest.skip(str(reason))
+    try:
+        yield started
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Postgres]:
+    """A PostgreSQL for the whole run. Its database `migrated` is a template with the tables."""
+    for server in _running(servers.postgres()):
+        server.sql("CREATE DATABASE migrated")
+        migrate(server.url("migrated"))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[servers.Redis]:
+    """The system's Redis, shared: keep to databases or keys of your own."""
+    yield from _running(servers.redis_server())
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[servers.Redis]:
+    """The embedded Valkey, shared."""
+    yield from _running(servers.valkey())
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 look-alike with a bucket named `media`."""
+    yield from _running(servers.s3("media"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of an empty database with the tables in it, on each engine in turn."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'test.db'}"
+        migrate(url)
+        yield url
+        return
+    server: servers.Postgres = request.getfixturevalue("postgres_server")
+    url = server.new_database(template="migrated")
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """An open database on each engine in turn."""
+    database = open_database(database_url)
+    yield database
+    database.close()
