@@ -188,6 +188,8 @@ class Stack:
             ),
         )
         self._thread: threading.Thread | None = None
+        self._beating: threading.Thread | None = None
+        self._closing = threading.Event()
         self.failures: list[BaseException] = []
 
     def worker(self, **changes: object) -> WorkerRow:
@@ -206,6 +208,16 @@ class Stack:
         row = WorkerRow(**(facts | changes))  # type: ignore[arg-type]
         fleet.heartbeat(self.db, row)
         return row
+
+    def keep_worker(self) -> None:
+        """Let an infer worker be alive until the end, by a heartbeat."""
+        self.worker()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
+
+    def _beat(self) -> None:
+        while not self._closing.wait(1.0):
+            self.worker()
 
     def finish(self, verdict_of: Callable[[Claim], Verdict] = fake_verdict) -> None:
         self._thread = threading.Thread(target=self._run, args=(verdict_of,), daemon=True)
@@ -241,6 +253,9 @@ class Stack:
         return items.verdict_of_job(self.db, job_id)
 
     def close(self) -> None:
+        self._closing.set()
+        if self._beating is not None:
+            self._beating.join(10)
         if self._thread is not None:
             self.producer.queue.put(None)
             self._thread.join(10)

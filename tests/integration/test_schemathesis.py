@@ -1,4 +1,4 @@
-"""schemathesis, all checks, against a live gateway: no 5xx, no undocumented status.
+"""schemathesis against a live gateway: no 5xx, no undocumented status.
 
 A thread ends every job through the store, so verdicts, waits and cancellations are real.
 """
@@ -33,12 +33,17 @@ schemathesis.openapi.media_type("image/*", pictures)
 schemathesis.openapi.media_type("application/octet-stream", pictures)
 """
 
+# All checks but one: DELETE cancels a job and keeps its record on purpose, which
+# use_after_free takes for a resource that was not deleted.
 # A document cannot say which bytes are a picture, which hosts are public, or that a cursor
 # comes from a page: such requests fit the schema and are refused, as documented.
 CONFIG = """
 [generation]
 deterministic = true
 database = "none"
+
+[checks.use_after_free]
+enabled = false
 
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409", "413", "415", "422", "429"]
@@ -52,7 +57,7 @@ def test_all_checks_hold(tmp_path: Path) -> None:
     hooks = tmp_path / "hooks.py"
     hooks.write_text(HOOKS.format(root=str(Path(__file__).resolve().parents[2])))
     stack = Stack(tmp_path / "home", wait_default=0.05, wait_max=0.2)
-    stack.worker()
+    stack.keep_worker()
     stack.finish()
     with serving(stack) as port:
         done = subprocess.run(
