@@ -1,17 +1,19 @@
 """Items of many callers, run together: a bounded queue and one thread.
 
 Knows no queue system, no network and no pixels: `run` takes a list of items and returns as
-many results. The window opens at the first item, so that a lone item waits at most
-`max_delay_s` and an idle batcher costs nothing.
+many results. The window opens when the first item comes, so that a lone item waits at most
+`max_delay_s`, items that gathered during a run go at once, and an idle batcher costs nothing.
+Every item that was taken is answered exactly once.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -21,10 +23,19 @@ from moderation.errors import ExpiredError, InferenceError, OverloadedError, Ser
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+CLOSE_S = 20.0
+"""How long `close` waits for the run under way: within the 30 s that a stop may take."""
+
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class BatcherStats:
-    """Counts since the start. `items / batches` is the mean batch size."""
+    """Counts and sums of seconds since the start.
+
+    `items / batches` is the mean batch size, and `sizes` counts the batches of each size.
+    `waited_seconds / items` is how long an item waited before it ran.
+    """
 
     batches: int
     items: int
@@ -33,6 +44,8 @@ class BatcherStats:
     refused: int
     queued: int
     run_seconds: float
+    waited_seconds: float
+    sizes: Mapping[int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +53,7 @@ class _Waiting(Generic[Item, Result]):
     item: Item
     deadline: float
     future: Future[Result]
+    since: float
 
 
 class Batcher(Generic[Item, Result]):
@@ -61,9 +75,11 @@ class Batcher(Generic[Item, Result]):
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._running: list[_Waiting[Item, Result]] = []
         self._running_since: float | None = None
         self._batches = self._items = self._expired = self._failed = self._refused = 0
-        self._run_seconds = 0.0
+        self._run_seconds = self._waited_seconds = 0.0
+        self._sizes: dict[int, int] = {}
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
         self._thread.start()
 
@@ -74,7 +90,8 @@ class Batcher(Generic[Item, Result]):
         Raises OverloadedError when they do not fit, ServiceError after `close`. More items
         than the queue holds are taken while it is empty: else they could never run.
         """
-        waiting = [_Waiting(item, deadline, Future[Result]()) for item in items]
+        now = time.monotonic()
+        waiting = [_Waiting(item, deadline, Future[Result](), now) for item in items]
         with self._changed:
             if self._closed:
                 raise ServiceError("the scorer is closed")
@@ -87,7 +104,7 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def running_s(self) -> float:
-        """Seconds that the current run has taken; 0 while idle."""
+        """Seconds that the current call of `run` has taken; 0 while idle."""
         since = self._running_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -101,52 +118,77 @@ class Batcher(Generic[Item, Result]):
                 refused=self._refused,
                 queued=len(self._queue),
                 run_seconds=self._run_seconds,
+                waited_seconds=self._waited_seconds,
+                sizes=dict(self._sizes),
             )
 
-    def close(self) -> None:
-        """Finish the batch under way, answer what still waits with ServiceError, stop."""
+    def close(self, timeout_s: float = CLOSE_S) -> bool:
+        """Finish the batch under way, answer what still waits with ServiceError, stop.
+
+        A batch that does not end within `timeout_s` is answered likewise. Returns whether
+        the thread has ended: what `run` uses must not be freed before.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._answer_rest()
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            now = time.monotonic()
-            live = [entry for entry in batch if entry.deadline > now]
-            for entry in batch:
-                if entry.deadline <= now:
-                    _fail(entry.future, ExpiredError("the deadline passed before it was scored"))
+        try:
+            while (batch := self._next_batch()) is not None:
+                if live := [entry for entry in batch if self._live(entry)]:
+                    self._run_batch(live)
+        finally:
             with self._changed:
-                self._expired += len(batch) - len(live)
-            if live:
-                self._run_batch(live)
-        for entry in self._queue:
-            _fail(entry.future, ServiceError("the scorer was closed"))
-        self._queue.clear()
+                self._closed = True
+            self._answer_rest()
+
+    def _answer_rest(self) -> None:
+        """ServiceError for all that is not answered yet."""
+        with self._changed:
+            rest = [*self._running, *self._queue]
+            self._queue.clear()
+        for entry in rest:
+            _fail(entry.future, ServiceError("the scorer was closed", code="closed"))
+
+    def _live(self, entry: _Waiting[Item, Result]) -> bool:
+        """Whether to run an item: not when its caller gave up, nor after its deadline."""
+        if entry.future.cancelled():
+            return False
+        if entry.deadline > time.monotonic():
+            return True
+        with self._changed:
+            self._expired += 1
+        _fail(entry.future, ExpiredError("the deadline passed before it was scored"))
+        return False
 
     def _next_batch(self) -> list[_Waiting[Item, Result]] | None:
         """Wait for the first item, then for company until the window ends or the batch is
         full. None after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
-            end = time.monotonic() + self._max_delay_s
+            end = self._queue[0].since + self._max_delay_s if self._queue else 0.0
             self._changed.wait_for(
                 lambda: len(self._queue) >= self._max_batch or self._closed,
                 timeout=max(0.0, end - time.monotonic()),
             )
             if self._closed:
                 return None
-            return [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
+            count = min(self._max_batch, len(self._queue))
+            self._running = [self._queue.popleft() for _ in range(count)]
+            return self._running
 
     def _run_batch(self, batch: list[_Waiting[Item, Result]]) -> None:
-        started = self._running_since = time.monotonic()
-        try:
-            failed = self._isolate(batch)
-        finally:
-            self._running_since = None
+        started = time.monotonic()
+        failed = self._isolate(batch)
         with self._changed:
+            self._running = []
             self._batches += 1
+            self._sizes[len(batch)] = self._sizes.get(len(batch), 0) + 1
+            self._waited_seconds += sum(started - entry.since for entry in batch)
             self._items += len(batch)
             self._failed += failed
             self._run_seconds += time.monotonic() - started
@@ -155,12 +197,11 @@ class Batcher(Generic[Item, Result]):
         """Run a batch; when it fails, each item alone, so that only the bad one fails.
         Returns how many failed."""
         try:
-            results = self._run([entry.item for entry in batch])
-            if len(results) != len(batch):
-                raise InferenceError(f"{len(results)} results for {len(batch)} items")
+            results = self._call([entry.item for entry in batch])
         except Exception as error:  # noqa: BLE001 - whatever a runtime raises belongs to its item
             if len(batch) > 1:
-                return sum(self._isolate([entry]) for entry in batch)
+                log.warning("a batch of %d failed, each item runs alone: %r", len(batch), error)
+                return sum(self._isolate([entry]) for entry in batch if self._live(entry))
             reason = error if isinstance(error, ServiceError) else _as_inference_error(error)
             _fail(batch[0].future, reason)
             return 1
@@ -168,8 +209,18 @@ class Batcher(Generic[Item, Result]):
             try:
                 entry.future.set_result(result)
             except InvalidStateError:
-                continue  # the caller gave up and cancelled it
+                continue  # the caller gave up and cancelled it, or `close` answered it
         return 0
+
+    def _call(self, items: Sequence[Item]) -> Sequence[Result]:
+        self._running_since = time.monotonic()
+        try:
+            results = self._run(items)
+        finally:
+            self._running_since = None
+        if len(results) != len(items):
+            raise InferenceError(f"{len(results)} results for {len(items)} items")
+        return results
 
 
 def _as_inference_error(error: Exception) -> InferenceError:
@@ -182,4 +233,4 @@ def _fail(future: Future[Result], error: Exception) -> None:
     try:
         future.set_exception(error)
     except InvalidStateError:
-        return  # the caller gave up and cancelled it
+        return  # the caller gave up and cancelled it, or it was answered already

@@ -33,6 +33,9 @@ class Scorer:
         self.labels = models.labels
         self.device = models.device
         self.precision = models.precision
+        # A picture of many views comes in portions: it takes turns with the others, and the
+        # callers of a worker fit into the queue together.
+        self._portion = max(1, min(2 * settings.max_batch, settings.max_queue))
         self._batcher: Batcher[ViewPixels, ViewScores] = Batcher(
             models.score,
             max_batch=settings.max_batch,
@@ -53,8 +56,11 @@ class Scorer:
         views = [
             {key: decoded.pixels[key][i] for key in self.keys} for i in range(len(decoded.views))
         ]
-        futures = self._batcher.submit(views, deadline=math.inf if deadline is None else deadline)
-        return MediaScores(decoded.views, tuple(_all(futures)))
+        scores: list[ViewScores] = []
+        for start in range(0, len(views), self._portion):
+            portion = views[start : start + self._portion]
+            scores += _all(self._batcher.submit(portion, deadline=_or_never(deadline)))
+        return MediaScores(decoded.views, tuple(scores))
 
     @property
     def oldest_running_s(self) -> float:
@@ -65,9 +71,16 @@ class Scorer:
         return self._batcher.stats()
 
     def close(self) -> None:
-        """Answer what waits, then let go of the models."""
-        self._batcher.close()
-        self._models.close()
+        """Answer what waits, then let go of the models.
+
+        A pass that hangs keeps its models: freeing them under it would crash the process.
+        """
+        if self._batcher.close():
+            self._models.close()
+
+
+def _or_never(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline
 
 
 def _all(futures: Sequence[Future[ViewScores]]) -> Iterable[ViewScores]:

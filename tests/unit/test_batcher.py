@@ -168,3 +168,77 @@ def test_close_answers_what_still_waits() -> None:
     assert isinstance(waiting.exception(10), ServiceError)
     with pytest.raises(ServiceError):
         runner.submit([3])
+
+
+def test_an_item_that_was_given_up_is_not_run() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    running = runner.submit([1])[0]
+    assert gate.entered.wait(10)
+    dropped, kept = runner.submit([2, 3])
+    assert dropped.cancel()
+    gate.opened.set()
+    assert (running.result(10), kept.result(10)) == (2, 6)
+    runner.close()
+    assert gate.batches == [[1], [3]]
+
+
+def test_items_that_gathered_during_a_run_go_at_once() -> None:
+    window_s = 0.5
+    gate = Gate()
+    runner = batcher(gate, max_delay_s=window_s)
+    first = runner.submit([1])[0]
+    assert gate.entered.wait(10)
+    second = runner.submit([2])[0]
+    wait([second], timeout=2 * window_s)  # its window ends while the first still runs
+    gate.opened.set()
+    first.result(10)
+    released = time.monotonic()
+    assert second.result(10) == 4
+    assert time.monotonic() - released < window_s / 2
+    runner.close()
+
+
+def test_a_run_that_hangs_does_not_hold_up_close() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    running = runner.submit([1])[0]
+    assert gate.entered.wait(10)
+    waiting = runner.submit([2])[0]
+    assert runner.close(timeout_s=0.05) is False
+    for future in (running, waiting):
+        error = future.exception(10)
+        assert isinstance(error, ServiceError)
+        assert error.code == "closed"
+    gate.opened.set()
+    assert runner.close() is True
+    assert gate.batches == [[1]]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_items_are_answered_even_when_the_thread_is_ended() -> None:
+    def run(items: Sequence[int]) -> list[int]:
+        raise SystemExit
+
+    runner = batcher(run)
+    assert isinstance(runner.submit([1])[0].exception(10), ServiceError)
+    runner.close()
+    with pytest.raises(ServiceError):
+        runner.submit([2])
+
+
+def test_stats_tell_batch_sizes_and_waiting() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    first = runner.submit([0])
+    assert gate.entered.wait(10)
+    rest = runner.submit([1, 2, 3, 4, 5])
+    assert runner.stats().queued == 5
+    gate.opened.set()
+    assert [future.result(10) for future in (*first, *rest)] == [0, 2, 4, 6, 8, 10]
+    runner.close()
+    stats = runner.stats()
+    assert stats.sizes == {1: 2, 4: 1}
+    assert (stats.batches, stats.items, stats.queued) == (3, 6, 0)
+    assert stats.waited_seconds > 0
+    assert stats.run_seconds > 0

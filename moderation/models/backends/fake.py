@@ -7,7 +7,8 @@ test can paint the verdict that it wants:
     darkest channel -> the other labels
 
 The environment sets what goes wrong: MODERATION_FAKE_DELAY_MS (time of a pass),
-MODERATION_FAKE_POISON ("r,g,b": a view whose middle pixel has this colour fails).
+MODERATION_FAKE_POISON ("r,g,b": a view whose middle pixel has this colour fails),
+MODERATION_FAKE_CRASH (the same, but the process ends at once with exit code 70).
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ LABELS = (
     "violence.weapon",
 )
 KEY = InputKey(width=32, height=32)
-POISON_TOLERANCE = 8
+COLOUR_TOLERANCE = 8
+CRASH_EXIT = 70
+
+Colour = tuple[int, int, int]
 
 
 class FakeModels:
@@ -45,7 +49,8 @@ class FakeModels:
         settings: Settings | None = None,
         *,
         delay_s: float | None = None,
-        poison: tuple[int, int, int] | None = None,
+        poison: Colour | None = None,
+        crash: Colour | None = None,
     ) -> None:
         self.keys: tuple[InputKey, ...] = (KEY,)
         self.refs: tuple[str, ...] = (REF,)
@@ -53,7 +58,8 @@ class FakeModels:
         self.device = "fake"
         self.precision = "f32"
         self._delay_s = _delay() if delay_s is None else delay_s
-        self._poison = _poison() if poison is None else poison
+        self._poison = poison or _colour("MODERATION_FAKE_POISON")
+        self._crash = crash or _colour("MODERATION_FAKE_CRASH")
 
     def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
         if self._delay_s:
@@ -61,8 +67,9 @@ class FakeModels:
         return [self._one(view[KEY]) for view in views]
 
     def _one(self, pixels: Pixels) -> ViewScores:
-        middle = pixels[KEY.height // 2, KEY.width // 2].astype(int)
-        if self._poison is not None and np.abs(middle - self._poison).max() <= POISON_TOLERANCE:
+        if _shows(pixels, self._crash):
+            os._exit(CRASH_EXIT)
+        if _shows(pixels, self._poison):
             raise InferenceError("a poisoned picture")
         red, green, blue = (float(mean) / 255 for mean in pixels.mean(axis=(0, 1)))
         painted = {"porn.explicit": red, "violence.weapon": green, "smoking.smoking": blue}
@@ -95,8 +102,16 @@ def _delay() -> float:
     return float(os.environ.get("MODERATION_FAKE_DELAY_MS", "0")) / 1000
 
 
-def _poison() -> tuple[int, int, int] | None:
-    text = os.environ.get("MODERATION_FAKE_POISON")
+def _shows(pixels: Pixels, colour: Colour | None) -> bool:
+    """Whether the middle pixel has about this colour."""
+    if colour is None:
+        return False
+    middle = pixels[KEY.height // 2, KEY.width // 2].astype(int)
+    return bool(np.abs(middle - colour).max() <= COLOUR_TOLERANCE)
+
+
+def _colour(variable: str) -> Colour | None:
+    text = os.environ.get(variable)
     if not text:
         return None
     red, green, blue = (int(part) for part in text.split(","))

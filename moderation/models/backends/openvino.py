@@ -6,6 +6,7 @@ pixels as they come from a decoder child.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from moderation.models.spec import InputSpec, ModelSpec
 from moderation.settings import Settings
 
 STREAMS = 2
+
+log = logging.getLogger(__name__)
 
 
 class OpenVinoBackend:
@@ -50,6 +53,7 @@ class OpenVinoBackend:
     def start(self, pixels: Pixels) -> _Pass:
         """A batch is halved over the two streams: measured faster than one stream of two
         threads (docs/decisions)."""
+        self._settle()
         half = (len(pixels) + 1) // 2
         parts = [part for part in (pixels[:half], pixels[half:]) if len(part)]
         started = []
@@ -57,6 +61,15 @@ class OpenVinoBackend:
             request.start_async([np.ascontiguousarray(part)], share_inputs=False)
             started.append(request)
         return _Pass(started)
+
+    def _settle(self) -> None:
+        """Wait for parts that nobody read, because another part or network of that batch
+        failed: a request still busy would fail the next batch as well."""
+        for request in self._requests:
+            try:
+                request.wait()
+            except RuntimeError as error:
+                log.info("%s: a pass that nobody reads had failed: %s", self._spec.ref, error)
 
     def close(self) -> None:
         self._requests = []
