@@ -105,7 +105,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     for routes in (images, items, jobs, catalog, health):
         app.include_router(routes.router)
     problems.install(app)
-    openapi.install(app)
+    openapi.install(app, policies)
     app.add_middleware(BodyCap, cap_of=partial(body_cap, settings))
     app.add_middleware(Envelope, metrics=metrics)
     return app

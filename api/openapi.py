@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.schemas.params import UrlBody
 from api.schemas.problems import NotReady
+from moderation.policy import Policy
 from moderation.types import Problem
 
 REFERENCE: Final = "#/components/schemas/{model}"
@@ -32,8 +33,9 @@ ITEM_LINK: Final[Mapping[str, Any]] = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, policies: Mapping[str, Policy]) -> None:
     """Serve the completed document; built once, at the first request for it."""
+    names = sorted({name for policy in policies.values() for name in (policy.id, policy.ref)})
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -45,15 +47,17 @@ def install(app: FastAPI) -> None:
                     description=app.description,
                     routes=app.routes,
                     tags=app.openapi_tags,
-                )
+                ),
+                names,
             )
         return app.openapi_schema
 
     app.openapi = build  # type: ignore[method-assign]
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schemas that are only referred to, links, and the request id's header."""
+def complete(document: dict[str, Any], policies: Sequence[str]) -> dict[str, Any]:
+    """Add the schemas that are only referred to, links, the request id's header, and the
+    names of the policies that this gateway knows."""
     _, definitions = models_json_schema(
         [(model, "validation") for model in NAMED], ref_template=REFERENCE
     )
@@ -65,6 +69,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = never_null(parameter["schema"])
+                if parameter["name"] == "policy":
+                    parameter["schema"] = {"type": "string", "enum": list(policies)}
             for status, response in operation["responses"].items():
                 response.setdefault("headers", {})["X-Request-ID"] = {
                     "schema": {"type": "string"},
