@@ -158,7 +158,7 @@ def _keep_media(connection: Connection, new: NewItem, now: datetime) -> str:
         "width": func.coalesce(media.c.width, new.media.width),
         "height": func.coalesce(media.c.height, new.media.height),
     }
-    return str(upsert(connection, media, row, ["tenant", "sha256"], changes))
+    return upsert(connection, media, row, ["tenant", "sha256"], changes)
 
 
 def _duplicate(connection: Connection, held: OpenJob, models: tuple[str, ...]) -> Verdict | None:

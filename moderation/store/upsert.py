@@ -13,8 +13,12 @@ def insert_new(connection: Connection, table: Table, row: dict[str, Any], key: l
 
     True when this call inserted it.
     """
-    statement = _insert(connection, table).values(row).on_conflict_do_nothing(index_elements=key)
-    return connection.execute(statement).rowcount == 1
+    statement = (
+        _insert(connection, table)
+        .on_conflict_do_nothing(index_elements=key)
+        .returning(table.c[key[0]])  # a row only when one was inserted
+    )
+    return connection.execute(statement, row).first() is not None
 
 
 def upsert(
@@ -23,16 +27,14 @@ def upsert(
     row: dict[str, Any],
     key: list[str],
     changes: dict[str, Any],
-) -> Any:
-    """Inserts, or applies `changes` to the row with that key. Returns its first key column's
-    neighbour `id`."""
+) -> str:
+    """Inserts, or applies `changes` to the row with that key. Returns that row's `id`."""
     statement = (
         _insert(connection, table)
-        .values(row)
         .on_conflict_do_update(index_elements=key, set_=changes)
         .returning(table.c.id)
     )
-    return connection.execute(statement).scalar_one()
+    return str(connection.execute(statement, row).scalar_one())
 
 
 def _insert(connection: Connection, table: Table) -> Any:
