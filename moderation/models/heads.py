@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,17 +24,19 @@ class Heads:
 
     @classmethod
     def read(cls, path: Path, *, labels: int) -> Self:
-        """Raises WeightsError: not an npz of these arrays, or shapes that do not fit."""
+        """Raises WeightsError: not an npz of these arrays, shapes that do not fit, NaN."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 heads = cls(
                     *(arrays[name].astype(np.float32) for name in ("weight", "bias", "calibration"))
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise WeightsError(f"cannot read heads {path}: {error}") from error
         shapes = (heads.weight.ndim, heads.bias.shape, heads.calibration.shape)
         if shapes != (2, (labels,), (labels, 2)) or heads.weight.shape[0] != labels:
             raise WeightsError(f"{path}: its arrays do not fit {labels} labels")
+        if not all(np.isfinite(a).all() for a in (heads.weight, heads.bias, heads.calibration)):
+            raise WeightsError(f"{path}: it holds a number that is not finite")
         return heads
 
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -124,12 +124,19 @@ def test_sigmoid_is_safe_at_both_ends() -> None:
     assert values.tolist() == pytest.approx([0.0, 0.2689414, 0.5, 0.7310586, 1.0])
 
 
-@pytest.mark.parametrize("fault", ["not npz", "missing array", "wrong shape", "pickle"])
+@pytest.mark.parametrize(
+    "fault", ["not npz", "cut off", "missing array", "wrong shape", "pickle", "not finite"]
+)
 def test_bad_head_files_are_one_clear_error(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "heads.npz"
     good = {"weight": np.ones((2, 3)), "bias": np.ones(2), "calibration": np.ones((2, 2))}
     if fault == "not npz":
         path.write_bytes(b"nonsense")
+    elif fault == "cut off":
+        np.savez(path, **good)
+        path.write_bytes(path.read_bytes()[:-40])
+    elif fault == "not finite":
+        np.savez(path, **(good | {"bias": np.array([0.0, np.nan])}))
     elif fault == "missing array":
         np.savez(path, weight=good["weight"])
     elif fault == "wrong shape":
