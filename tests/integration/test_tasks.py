@@ -1,0 +1,311 @@
+"""Image jobs and the sweeper on a real database, with what goes wrong painted in."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moderation.analyse import Analysis, failure
+from moderation.blobs import BlobStore, blob_key, open_blobs
+from moderation.errors import BrokerError, InferenceError
+from moderation.policy import Outcome, Policy, load_policies
+from moderation.settings import load_settings
+from moderation.store import items, jobs, outbox
+from moderation.store.engine import Database
+from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
+from moderation.tasks.image import ImageRuntime, pack, run_image
+from moderation.tasks.messages import DELIVER, IMAGE, JobMessage
+from moderation.tasks.sweep import Sweeper
+from moderation.types import (
+    Coverage,
+    Decision,
+    MediaInfo,
+    MediaScores,
+    Problem,
+    Status,
+    View,
+    ViewScores,
+)
+
+POLICY = load_policies()["default"]
+DATA = b"a picture"
+PASSED = Analysis(
+    outcome=Outcome(Decision.PASS, ()),
+    peaks={},
+    coverage=Coverage(frames_total=1, frames_scored=1, complete=True),
+    media=MediaInfo("png", 4, 3, 1, 1, len(DATA)),
+    scores=None,
+    problem=None,
+    timings_ms={"total": 1.0},
+)
+BROKEN = Problem(title="Corrupt", status=422, code="corrupt")
+
+
+@dataclass
+class Recorder:
+    """Waker and producer that write down what they were asked."""
+
+    away: bool = False
+    run: str = "first"
+    woken: list[str] = field(default_factory=list)
+    sent: list[JobMessage] = field(default_factory=list)
+
+    def wake(self, job_id: str) -> None:
+        self.woken.append(job_id)
+
+    def enqueue(self, message: JobMessage, priority: int = 0) -> None:
+        if self.away:
+            raise BrokerError("away")
+        self.sent.append(message)
+
+    def run_id(self) -> str:
+        if self.away:
+            raise BrokerError("away")
+        return self.run
+
+
+class Answer:
+    """An analyser that does what it is told."""
+
+    def __init__(self, act: Callable[[], Analysis]) -> None:
+        self.act = act
+
+    def analyse(self, data: bytes, policy: Policy, *, deadline: float | None = None) -> Analysis:
+        assert data == DATA
+        assert policy == POLICY
+        return self.act()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return open_blobs((tmp_path / "media").as_uri())
+
+
+def submit(db: Database, blobs: BlobStore | None, *, callback: bool = False) -> str:
+    sha = hashlib.sha256(DATA).hexdigest()
+    key = blob_key(DEFAULT_TENANT, sha)
+    if blobs is not None:
+        blobs.put(key, DATA)
+    new = NewItem(
+        tenant=DEFAULT_TENANT,
+        media=NewMedia(sha256=sha, size=len(DATA), format="png", blob_key=key),
+        policy=POLICY,
+        callback_url="http://receiver.example/" if callback else None,
+    )
+    return jobs.submit(db, new).job_id
+
+
+def runtime(
+    db: Database, blobs: BlobStore, recorder: Recorder, act: Callable[[], Analysis]
+) -> ImageRuntime:
+    return ImageRuntime(
+        db=db,
+        blobs=blobs,
+        analyser=Answer(act),
+        waker=recorder,
+        producer=recorder,
+        owner="infer-1",
+        models=("fake@1",),
+        device="fake",
+        lease_s=10,
+        max_attempts=2,
+    )
+
+
+def raising(error: Exception) -> Callable[[], Analysis]:
+    def act() -> Analysis:
+        raise error
+
+    return act
+
+
+def test_a_job_ends_once_and_then_wakes(db: Database, blobs: BlobStore) -> None:
+    job_id, recorder = submit(db, blobs, callback=True), Recorder()
+
+    def act() -> Analysis:
+        assert recorder.woken == []
+        return PASSED
+
+    ready = runtime(db, blobs, recorder, act)
+    assert run_image(job_id, ready) is JobState.DONE
+    verdict = items.verdict_of_job(db, job_id)
+    assert verdict is not None
+    assert (verdict.decision, verdict.models) == (Decision.PASS, ["fake@1"])
+    assert verdict.timings_ms["queued"] >= 0
+    assert recorder.woken == [job_id]
+    assert recorder.sent == [JobMessage(DELIVER, job_id)]
+    assert run_image(job_id, ready) is None, "the message came twice"
+    assert recorder.woken == [job_id]
+    assert len(outbox.due_callbacks(db)) == 1
+
+
+def test_a_job_without_callback_sends_none(db: Database, blobs: BlobStore) -> None:
+    recorder = Recorder()
+    run_image(submit(db, blobs), runtime(db, blobs, recorder, lambda: PASSED))
+    assert recorder.sent == []
+
+
+def test_a_broker_that_is_away_does_not_matter_afterwards(db: Database, blobs: BlobStore) -> None:
+    recorder = Recorder(away=True)
+    job_id = submit(db, blobs, callback=True)
+    assert run_image(job_id, runtime(db, blobs, recorder, lambda: PASSED)) is JobState.DONE
+
+
+def test_bytes_that_are_no_picture_fail_to_review(db: Database, blobs: BlobStore) -> None:
+    job_id, recorder = submit(db, blobs), Recorder()
+    ready = runtime(db, blobs, recorder, lambda: failure(POLICY, BROKEN))
+    assert run_image(job_id, ready) is JobState.FAILED
+    verdict = items.verdict_of_job(db, job_id)
+    assert verdict is not None
+    assert (verdict.status, verdict.decision) == (Status.FAILED, Decision.REVIEW)
+    assert recorder.woken == [job_id]
+
+
+def test_lost_bytes_fail_to_review(db: Database, blobs: BlobStore) -> None:
+    job_id, recorder = submit(db, None), Recorder()
+    assert run_image(job_id, runtime(db, blobs, recorder, lambda: PASSED)) is JobState.FAILED
+    verdict = items.verdict_of_job(db, job_id)
+    assert verdict is not None
+    assert verdict.error is not None
+    assert (verdict.error.code, verdict.decision) == ("media_missing", Decision.REVIEW)
+
+
+@pytest.mark.parametrize("error", [InferenceError("device lost"), KeyError("a defect")])
+def test_our_own_failures_are_tried_again_and_end_in_review(
+    db: Database, blobs: BlobStore, error: Exception
+) -> None:
+    job_id, recorder = submit(db, blobs, callback=True), Recorder()
+    ready = runtime(db, blobs, recorder, raising(error))
+    assert run_image(job_id, ready) is JobState.QUEUED
+    assert (recorder.woken, recorder.sent) == ([], [])
+    assert run_image(job_id, ready) is JobState.FAILED
+    verdict = items.verdict_of_job(db, job_id)
+    assert verdict is not None
+    assert verdict.error is not None
+    assert (verdict.error.code, verdict.decision) == ("attempts_exhausted", Decision.REVIEW)
+    assert recorder.woken == [job_id]
+    assert recorder.sent == [JobMessage(DELIVER, job_id)]
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing(
+    db: Database, blobs: BlobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id, recorder = submit(db, blobs), Recorder()
+    other = replace(runtime(db, blobs, recorder, lambda: PASSED), owner="infer-2")
+
+    def slow() -> Analysis:
+        jobs.release_owner(db, "infer-1")
+        assert run_image(job_id, other) is JobState.DONE
+        return failure(POLICY, BROKEN)
+
+    with caplog.at_level(logging.WARNING):
+        assert run_image(job_id, runtime(db, blobs, recorder, slow)) is None
+    assert "somebody else owns it" in caplog.text
+    assert recorder.woken == [job_id], "by the other one alone"
+    verdict = items.verdict_of_job(db, job_id)
+    assert verdict is not None
+    assert verdict.status is Status.DONE
+
+
+def test_scores_are_packed_by_view_and_label() -> None:
+    one = ViewScores({"a.b": 0.5, "c.d": 0.25}, {}, embedding=np.ones(2, np.float16), encoder="e@1")
+    two = ViewScores({"a.b": 1.0}, {}, embedding=np.zeros(2, np.float16), encoder="e@1")
+    packed, vectors, encoder = pack(MediaScores((View(), View(1, 2.5)), (one, two)), ("m@1",))
+    assert packed is not None
+    assert vectors is not None
+    assert packed.labels == ("a.b", "c.d")
+    np.testing.assert_array_equal(packed.values, np.array([[0.5, 0.25], [1.0, np.nan]], np.float32))
+    np.testing.assert_array_equal(packed.times, np.array([0, 2.5], np.float32))
+    assert (vectors.shape, encoder) == ((2, 2), "e@1")
+    assert pack(None, ("m@1",)) == (None, None, None)
+
+
+def backdate(db: Database, job_id: str) -> None:
+    """As if the task had been published a minute ago."""
+    outbox.task_sent(db, job_id, now=datetime.now(UTC) - timedelta(minutes=1))
+
+
+def test_two_sweepers_share_the_work(db: Database, tmp_path: Path) -> None:
+    ids = {submit(db, None) for _ in range(30)}
+    settings = load_settings(home=tmp_path)
+    recorders = [Recorder(), Recorder()]
+    sweepers = [Sweeper(db, recorder, settings) for recorder in recorders]
+    for sweeper in sweepers:
+        sweeper.once()  # what is not yet due is left alone
+    assert [recorder.sent for recorder in recorders] == [[], []]
+    for job_id in ids:
+        backdate(db, job_id)
+    start = threading.Barrier(2)
+
+    def sweep(sweeper: Sweeper) -> None:
+        start.wait()
+        sweeper.once()
+
+    threads = [threading.Thread(target=sweep, args=(sweeper,)) for sweeper in sweepers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent = [message.job_id for recorder in recorders for message in recorder.sent]
+    assert sorted(sent) == sorted(ids), "each published once"
+    assert {message.kind for recorder in recorders for message in recorder.sent} == {IMAGE}
+
+
+def test_a_new_broker_gets_every_queued_job_at_once(db: Database, tmp_path: Path) -> None:
+    recorder = Recorder()
+    sweeper = Sweeper(db, recorder, load_settings(home=tmp_path))
+    sweeper.once()
+    job_id = submit(db, None)
+    outbox.task_sent(db, job_id)
+    assert sweeper.once() == 0, "published just now"
+    recorder.run = "second"
+    assert sweeper.once() == 1
+    assert recorder.sent == [JobMessage(IMAGE, job_id)]
+    assert sweeper.once() == 0
+
+
+def test_nothing_is_forgotten_while_the_broker_is_away(db: Database, tmp_path: Path) -> None:
+    recorder = Recorder()
+    sweeper = Sweeper(db, recorder, load_settings(home=tmp_path))
+    sweeper.once()
+    backdate(db, submit(db, None))
+    recorder.away = True
+    assert sweeper.once() == 0
+    recorder.away = False
+    assert sweeper.once() == 1
+
+
+HUNG = """
+import sys, threading
+from pathlib import Path
+from moderation.store.engine import migrate, open_database
+from workers.infer import watch
+class Scorer:
+    oldest_running_s = 5.0
+url = "sqlite:///" + sys.argv[1]
+migrate(url)
+watch(Scorer(), 1.0, open_database(url), "infer-1")
+threading.Event().wait(60)
+"""
+
+
+def test_a_hung_forward_pass_ends_the_process(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HUNG, str(tmp_path / "db")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 70
+    assert "a forward pass runs for 5.0 s" in ended.stderr
