@@ -26,7 +26,8 @@ class Heads:
     def read(cls, path: Path, *, labels: int) -> Self:
         """Raises WeightsError: not an npz of these arrays, shapes that do not fit, NaN."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # numpy leaves a file that it opened itself open when the archive is cut off
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 heads = cls(
                     *(arrays[name].astype(np.float32) for name in ("weight", "bias", "calibration"))
                 )
