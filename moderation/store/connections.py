@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     InterfaceError,
     OperationalError,
@@ -18,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from moderation.errors import ConfigError, StoreError
+from moderation.errors import ConfigError, InputError, StoreError
 
 BUSY_TIMEOUT_S = 15.0
 POOL_TIMEOUT_S = 10.0
@@ -84,12 +85,15 @@ def _begin_sqlite(connection: Connection) -> None:
 def mapped_errors() -> Iterator[None]:
     """SQLAlchemy's errors as StoreError, in a sentence that names no host and no statement.
 
-    The cause stays attached, for the log.
+    Values that a column cannot hold (NUL or half a surrogate pair in a text, a number out of
+    range) are the caller's: InputError. The cause stays attached, for the log.
     """
     try:
         yield
     except PoolTimeout as error:
         raise StoreError("The database is busy: no connection came free.") from error
+    except (DataError, UnicodeEncodeError, OverflowError) as error:
+        raise InputError("A value cannot be stored.", code="value_invalid") from error
     except DBAPIError as error:
         raise StoreError(_sentence(error)) from error
     except SQLAlchemyError as error:
