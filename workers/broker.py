@@ -71,6 +71,7 @@ def command(settings: Settings) -> list[str]:
         "maxmemory": MAX_MEMORY,
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
+        "logfile": str(socket.parent / "broker.log"),
         "daemonize": "no",
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -104,7 +104,10 @@ class Supervisor:
                     return
                 except BrokerError as error:
                     if self._broker.reap() is not None or time.monotonic() > deadline:
-                        raise ConfigError(f"the embedded broker did not start: {error}") from error
+                        raise ConfigError(
+                            f"the embedded broker did not start: {error} "
+                            f"(see {self._settings.broker_socket.with_name('broker.log')})"
+                        ) from error
                 self._pause(0.02)
         finally:
             producer.close()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -137,7 +137,7 @@ class Deliverer:
             if not self._closed:
                 if self._active[name] < PER_RECEIVER and self._active.total() < THREADS:
                     self._active[name] += 1
-                    self._submit(row)
+                    self._pool.submit(self._work, row)
                     return
                 line = self._lines.setdefault(name, deque())
                 if len(line) < LINE:
@@ -145,16 +145,14 @@ class Deliverer:
                     return
         self._put_back(row, BUSY_DELAY_S * (0.5 + self._draw()))
 
-    def _submit(self, row: OutboxRow) -> None:
-        self._pool.submit(self._deliver, row).add_done_callback(
-            lambda done: self._finished(row, done)
-        )
-
-    def _finished(self, row: OutboxRow, done: Future[None]) -> None:
-        error = done.exception()
-        if error is not None:
-            # The row's claim runs out and it is tried again.
-            log.error("callback %s failed in our own code", row.event_id, exc_info=error)
+    def _work(self, row: OutboxRow) -> None:
+        """In a thread of the pool: one attempt, then whoever waits for its place."""
+        try:
+            self._deliver(row)
+        except ServiceError as error:
+            log.warning("callback %s keeps its claim: %s", row.event_id, error)
+        except Exception:
+            log.exception("callback %s keeps its claim", row.event_id)
         name = receiver(row)
         with self._lock:
             self._active[name] -= 1
@@ -171,7 +169,7 @@ class Deliverer:
             line = self._lines[name]
             while line and self._active[name] < PER_RECEIVER and self._active.total() < THREADS:
                 self._active[name] += 1
-                self._submit(line.popleft())
+                self._pool.submit(self._work, line.popleft())
             if not line:
                 del self._lines[name]
 

@@ -107,8 +107,9 @@ class Web:
 def test_what_a_receiver_answers_decides(
     db: Database, tmp_path: Path, status: int, state: str, error: str | None
 ) -> None:
-    with Web(status) as web, delivering(db, tmp_path):
+    with Web(status) as web, delivering(db, tmp_path) as deliverer:
         add_callback(db, web.url)
+        deliverer.poke()
         until(lambda: states(db) == [(state, 1, error)], f"it is {state}")
         assert web.paths == ["/hook"], "redirects are not followed"
 
@@ -116,8 +117,9 @@ def test_what_a_receiver_answers_decides(
 def test_a_private_target_that_is_not_allowed_is_never_connected(
     db: Database, tmp_path: Path
 ) -> None:
-    with Web(204) as web, delivering(db, tmp_path):
+    with Web(204) as web, delivering(db, tmp_path) as deliverer:
         add_callback(db, web.url.replace("127.0.0.1", "127.0.0.2"))
+        deliverer.poke()
         until(lambda: states(db) == [("pending", 1, "fetch_forbidden")], "it is refused")
         assert web.paths == []
 
