@@ -21,7 +21,7 @@ State = Literal["ok", "note", "broken"]
 
 PARTS: Final = ("openvino", "opencv-python-headless", "numpy", "pillow", "pi-heif", "celery")
 OPTIONAL: Final = (
-    ("torch", "inference on a GPU, training of trunks", "torch"),
+    ("torch", "converting trunks", "torch"),
     ("psycopg", "PostgreSQL", "postgres"),
     ("boto3", "S3", "s3"),
 )
