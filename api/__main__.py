@@ -20,6 +20,7 @@ from api.deps import Gateway
 from moderation.errors import ConfigError
 from moderation.settings import Settings, load_settings
 
+NOISY = ("alembic", "boto3", "botocore", "celery", "kombu", "s3transfer", "urllib3")
 STOP_WITHIN_S = 20
 """After SIGTERM, requests in flight have this long to end; waits are answered at once."""
 
@@ -61,12 +62,13 @@ def build_server(settings: Settings) -> Server:
 
 
 def configure_logging(level: str) -> None:
-    """Everything, the access log included, goes to stderr."""
+    """Everything, the access log included, goes to stderr; libraries from WARNING on."""
+    quiet = max(logging.WARNING, logging.getLevelNamesMapping()[level])
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+            "formatters": {"plain": {"format": "%(asctime)s gateway %(levelname)-7s %(message)s"}},
             "handlers": {
                 "stderr": {
                     "class": "logging.StreamHandler",
@@ -74,6 +76,7 @@ def configure_logging(level: str) -> None:
                     "formatter": "plain",
                 }
             },
+            "loggers": {name: {"level": quiet} for name in NOISY},
             "root": {"level": level, "handlers": ["stderr"]},
         }
     )
