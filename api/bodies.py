@@ -20,6 +20,8 @@ T = TypeVar("T", bound=BaseModel)
 MULTIPART = "multipart/form-data"
 JSON = "application/json"
 RAW = "application/octet-stream"
+FORM = "application/x-www-form-urlencoded"
+"""What `curl --data-binary @photo.jpg` calls any body: read as raw bytes, told by its header."""
 MAX_JSON = 16 * 1024
 MAX_FIELD = 64 * 1024
 MAX_FIELDS = 16

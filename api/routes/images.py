@@ -160,7 +160,7 @@ async def _upload(request: Request, gateway: Gateway) -> Upload:
         if not gateway.settings.fetch_enabled:
             raise FetchError("Reading pictures from URLs is switched off.", code="fetch_disabled")
         return await in_share(gateway.threads.fetches, partial(fetch_picture, gateway, body.url))
-    if kind == bodies.RAW or kind.startswith("image/"):
+    if kind in (bodies.RAW, bodies.FORM) or kind.startswith("image/"):
         return Upload(await bodies.read(request, gateway.settings.max_image_bytes))
     raise bodies.unsupported(
         kind, "multipart/form-data, image/*, application/octet-stream or application/json"

@@ -43,7 +43,15 @@ def problem(response: Response, status: int, code: str) -> dict[str, object]:
     return body
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "image/x-odd"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "image/png",
+        "application/octet-stream",
+        "image/x-odd",
+        "application/x-www-form-urlencoded",  # what `curl --data-binary` says of any body
+    ],
+)
 def test_a_raw_body_answers_the_verdict(gate: Gate, content_type: str) -> None:
     response = gate.post(png(), "?data_id=up-1", **{"Content-Type": content_type})
     assert response.status_code == 200, response.text
@@ -245,7 +253,7 @@ def test_an_allowed_callback_is_accepted(tmp_path: Path) -> None:
     ("content_type", "body", "status", "code"),
     [
         ("text/plain", b"x", 415, "unsupported_content_type"),
-        ("application/x-www-form-urlencoded", b"a=b", 415, "unsupported_content_type"),
+        ("application/x-www-form-urlencoded", b"a=b", 415, "unsupported_format"),
         ("video/mp4", b"x", 415, "unsupported_content_type"),
         ("multipart/form-data", b"x", 422, "malformed_multipart"),
         ("multipart/form-data; boundary=b", b"no boundary at all", 422, "malformed_multipart"),
