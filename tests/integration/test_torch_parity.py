@@ -10,7 +10,12 @@ import pytest
 from moderation.errors import WeightsError
 from moderation.settings import Settings
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.slow,
+    # What OpenVINO's converter calls inside torch is not ours to change.
+    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
+]
 
 FP16_ROUNDING = 0.05
 """Of features between 0 and 6, from weights that are stored as FP16."""
