@@ -1,8 +1,9 @@
 """A consumer of the infer queue that does nothing but print the ids it is handed.
 
-    python queue_worker.py HOME BROKER_URL [SECONDS_PER_JOB]
+    python queue_worker.py HOME BROKER_URL [SECONDS_PER_JOB [deaf]]
 
-Prints `ready`, then one line `job <id>` for each message.
+Prints `ready`, then one line `job <id>` for each message. A deaf one believes that it consumes,
+and takes nothing: what Celery has done after a restart of the broker.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from moderation.settings import load_settings
 from moderation.tasks.app import make_app
@@ -17,6 +19,12 @@ from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import IMAGE, INFER
 from workers.consumer import Consumer
 from workers.process import on_stop_signals, set_up_logging
+
+
+class Deaf(Consumer):
+    def _ready(self, consumer: Any) -> None:
+        consumer.task_consumer.cancel()
+        super()._ready(consumer)
 
 
 def main() -> None:
@@ -28,7 +36,8 @@ def main() -> None:
         threading.Event().wait(seconds)
         say(f"job {job_id}")
 
-    consumer = Consumer(
+    kind = Deaf if sys.argv[4:] == ["deaf"] else Consumer
+    consumer = kind(
         make_app(settings),
         Producer(settings.broker),
         name="fake",

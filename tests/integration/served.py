@@ -172,8 +172,11 @@ class Served:
             self.process.wait()
             self.process = None
 
-    def send(self, number: int, callback: str, *, patience_s: float = 60.0) -> dict[str, Any]:
+    def send(
+        self, number: int, callback: str, *, data: bytes | None = None, patience_s: float = 60.0
+    ) -> dict[str, Any]:
         """POST a picture until it is accepted, with the same Idempotency-Key every time."""
+        data = picture(number) if data is None else data
         deadline = time.monotonic() + patience_s
         last = ""
         while time.monotonic() < deadline:
@@ -191,7 +194,7 @@ class Served:
                         "Idempotency-Key": f"fault-{number}",
                         "Content-Type": "image/png",
                     },
-                    content=picture(number),
+                    content=data,
                     timeout=15,
                 )
             except httpx.HTTPError as error:

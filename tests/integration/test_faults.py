@@ -5,6 +5,7 @@ Runs on the fake backend; MODERATION_TEST_BACKEND=openvino runs it on the real w
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -19,10 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
+from PIL import Image
 from served import BACKEND, Receiver, Served, alive, picture, until
 
-from moderation.analyse import Analyser
+from moderation.analyse import Analyser, to_verdict
 from moderation.decoders import DecoderPool
 from moderation.models.runner import load_scorer
 from moderation.policy import load_policies
@@ -30,7 +33,7 @@ from moderation.settings import Settings, load_settings
 from moderation.store import items, jobs
 from moderation.store.engine import Database, migrate, open_database
 from moderation.store.records import DEFAULT_TENANT, ItemFilter, ItemRow, JobState
-from moderation.types import Status, Verdict
+from moderation.types import Decision, Status, Verdict
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the supervisor ties its children to itself on Linux alone"
@@ -64,8 +67,6 @@ def settings_of(served: Served) -> Settings:
 
 def undisturbed(settings: Settings, numbers: range) -> dict[str, Verdict]:
     """The verdicts that the pictures have when nothing goes wrong: computed here, in process."""
-    from moderation.analyse import to_verdict
-
     policy = load_policies(settings.policy_dir)["default"]
     scorer = load_scorer(settings)
     with DecoderPool.from_settings(settings) as pool:
@@ -231,6 +232,30 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_start_works(home: 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "fake", reason="only the fake backend crashes on request")
+def test_a_picture_that_kills_the_worker_ends_in_review_and_the_next_one_runs(home: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (10, 200, 30)).save(file, "png")
+    with (
+        serving(home, fake_crash="10,200,30", max_attempts="2") as served,
+        receiving(served) as receiver,
+        opened(settings_of(served)) as db,
+    ):
+        deadly = served.send(0, receiver.url, data=file.getvalue())["job_id"]
+        until(lambda: items.verdict_of_job(db, deadly) is not None, SETTLE_S, "it was given up")
+        verdict = items.verdict_of_job(db, deadly)
+        assert verdict is not None
+        assert verdict.error is not None
+        assert (verdict.error.code, verdict.decision) == ("attempts_exhausted", Decision.REVIEW)
+        harmless = served.send(1, receiver.url)["job_id"]
+        until(lambda: items.verdict_of_job(db, harmless) is not None, SETTLE_S, "the next one")
+        until(lambda: receiver.count() == 2, SETTLE_S, "both callbacks")
+        assert jobs.counts(db)[JobState.DONE] == 1
+        assert served.log.read_text().count("infer ended with exit code 70") == 2
+        assert served.stop() == 0
+
+
+@pytest.mark.slow
 def test_a_second_server_on_the_same_folder_is_refused(home: Path) -> None:
     with serving(home) as served:
         assert served.process is not None
@@ -294,8 +319,6 @@ def test_the_first_start_shows_a_key_that_works_and_the_second_does_not(home: Pa
         first = served.log.read_text()
         assert "curl -H 'Authorization: Bearer mod_" in first
         key = first.partition("Admin key (shown this once): ")[2].split()[0]
-        import httpx
-
         for secret, status in ((key, 200), (key[:-1] + "?", 401)):
             answer = httpx.get(
                 f"{served.url}/v1/items", headers={"Authorization": f"Bearer {secret}"}

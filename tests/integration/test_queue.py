@@ -23,8 +23,9 @@ from moderation.errors import BrokerError
 from moderation.settings import load_settings
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import IMAGE, INFER, JobMessage
-from moderation.wake import Waker, WakeListener
+from moderation.wake import WakeListener, Waker
 from workers import broker
+from workers.process import EXIT_QUIET
 
 WORKER = Path(__file__).resolve().parents[1] / "fakes" / "queue_worker.py"
 PATIENCE_S = 40.0
@@ -102,9 +103,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Broker]:
 class Worker:
     """tests/fakes/queue_worker.py, with its lines."""
 
-    def __init__(self, home: Path, url: str, seconds: float = 0.0) -> None:
+    def __init__(self, home: Path, url: str, *words: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), str(home), url, str(seconds)],
+            [sys.executable, str(WORKER), str(home), url, *words],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -135,8 +136,8 @@ class Worker:
 
 
 @contextmanager
-def worker(home: Path, url: str, seconds: float = 0.0) -> Iterator[Worker]:
-    made = Worker(home, url, seconds)
+def worker(home: Path, url: str, *words: str) -> Iterator[Worker]:
+    made = Worker(home, url, *words)
     try:
         made.wait_for("ready")
         yield made
@@ -162,7 +163,7 @@ def test_urgent_messages_come_first(server: Broker, tmp_path: Path) -> None:
     for number in range(5):
         producer.enqueue(JobMessage(IMAGE, f"urgent{number}"), priority=9)
     assert producer.depths() == {"infer": 45, "light": 0}
-    with worker(tmp_path, server.url, 0.02) as consumer:
+    with worker(tmp_path, server.url, "0.02") as consumer:
         first = {consumer.line() for _ in range(9)}  # four run at once
         assert {f"job urgent{number}" for number in range(5)} <= first
     producer.close()
@@ -188,11 +189,23 @@ def test_a_consumer_outlives_kills_of_the_broker(server: Broker, tmp_path: Path)
     producer.close()
 
 
+def test_a_consumer_that_has_gone_deaf_ends_to_be_started_again(
+    server: Broker, tmp_path: Path
+) -> None:
+    producer = Producer(server.url)
+    with worker(tmp_path, server.url, "0", "deaf") as deaf:
+        producer.enqueue(JobMessage(IMAGE, "j"))
+        assert deaf.process.wait(PATIENCE_S) == EXIT_QUIET
+    with worker(tmp_path, server.url) as next_one:
+        next_one.wait_for("job j")
+    producer.close()
+
+
 def test_a_stopping_consumer_finishes_and_leaves_the_rest(server: Broker, tmp_path: Path) -> None:
     producer = Producer(server.url)
     for number in range(30):
         producer.enqueue(JobMessage(IMAGE, f"j{number}"))
-    with worker(tmp_path, server.url, 0.5) as first:
+    with worker(tmp_path, server.url, "0.5") as first:
         done = [first.line()]
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(PATIENCE_S) == 0
