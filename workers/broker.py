@@ -13,6 +13,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from moderation.errors import ConfigError
 from moderation.settings import Settings
 
@@ -76,3 +80,14 @@ def command(settings: Settings) -> list[str]:
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     return [str(find_server()), *arguments]
+
+
+def answers(settings: Settings) -> bool:
+    """Whether the broker answers a ping within a second."""
+    with redis.Redis.from_url(
+        settings.redis, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+    ) as client:
+        try:
+            return bool(client.ping())
+        except (redis.RedisError, OSError):
+            return False

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
-from moderation.errors import BrokerError, ConfigError, ModerationError, ServiceError
+from moderation.errors import ConfigError, ModerationError, ServiceError
 from moderation.settings import Settings, load_settings
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database, migrate, open_database
-from moderation.tasks.enqueue import Producer
 from workers import broker
 from workers.children import Child
 from workers.firststart import (
@@ -95,22 +94,12 @@ class Supervisor:
         if self._settings.broker_url is not None:
             return
         self._broker.start()
-        producer = Producer(self._settings.broker)
         deadline = time.monotonic() + BROKER_START_S
-        try:
-            while True:
-                try:
-                    producer.ping()
-                    return
-                except BrokerError as error:
-                    if self._broker.reap() is not None or time.monotonic() > deadline:
-                        raise ConfigError(
-                            f"the embedded broker did not start: {error} "
-                            f"(see {self._settings.broker_socket.with_name('broker.log')})"
-                        ) from error
-                self._pause(0.02)
-        finally:
-            producer.close()
+        while not broker.answers(self._settings):
+            if self._broker.reap() is not None or time.monotonic() > deadline:
+                log_file = self._settings.broker_socket.with_name("broker.log")
+                raise ConfigError(f"the embedded broker did not start: see {log_file}")
+            self._pause(0.02)
 
     def watch_signals(self) -> None:
         """From now on SIGTERM and SIGINT stop `run`, and the end of a child wakes it."""
