@@ -115,20 +115,19 @@ def end_job(
 def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> None:
     """Appends a verdict, puts it in force, and announces it by callback and event."""
     number = connection.execute(
-        insert(verdicts)
-        .values(
-            tenant=held.tenant,
-            item_id=held.item_id,
-            job_id=held.id,
-            policy_version=held.policy_version,
-            models=model_set(verdict.models),
-            status=verdict.status.value,
-            decision=verdict.decision.value,
-            decided_by=verdict.decided_by,
-            body=dump_verdict(verdict),
-            created=now,
-        )
-        .returning(verdicts.c.id)
+        insert(verdicts).returning(verdicts.c.id),
+        {
+            "tenant": held.tenant,
+            "item_id": held.item_id,
+            "job_id": held.id,
+            "policy_version": held.policy_version,
+            "models": model_set(verdict.models),
+            "status": verdict.status.value,
+            "decision": verdict.decision.value,
+            "decided_by": verdict.decided_by,
+            "body": dump_verdict(verdict),
+            "created": now,
+        },
     ).scalar_one()
     labels = unique([reason.label for reason in verdict.reasons])
     if labels:
@@ -144,7 +143,7 @@ def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now:
         )
     )
     if held.callback_url is not None:
-        connection.execute(insert(outbox).values(_callback(held, verdict, now)))
+        connection.execute(insert(outbox), _callback(held, verdict, now))
     append(
         connection,
         tenant=held.tenant,
@@ -177,17 +176,18 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
     packed = finished.scores
     if packed is not None:
         connection.execute(
-            insert(scores).values(
-                job_id=held.id,
-                models=model_set(packed.models),
-                tenant=held.tenant,
-                media_id=held.media_id,
-                labels=list(packed.labels),
-                views=int(packed.values.shape[0]),
-                packed=pack_f32(packed.values),
-                times=pack_f32(packed.times),
-                created=now,
-            )
+            insert(scores),
+            {
+                "job_id": held.id,
+                "models": model_set(packed.models),
+                "tenant": held.tenant,
+                "media_id": held.media_id,
+                "labels": list(packed.labels),
+                "views": int(packed.values.shape[0]),
+                "packed": pack_f32(packed.values),
+                "times": pack_f32(packed.times),
+                "created": now,
+            },
         )
     if finished.embedding is None or finished.encoder is None:
         return

@@ -47,7 +47,7 @@ def append(
         turn = text("SELECT pg_advisory_xact_lock(:space, hashtext(:tenant))")
         connection.execute(turn, {"space": EVENT_LOCK, "tenant": tenant})
     row = {"tenant": tenant, "kind": kind, "item_id": item_id, "data": data, "created": now}
-    connection.execute(insert(event).values(row))
+    connection.execute(insert(event), row)
 
 
 def after(db: Database, tenant: str, last_id: int, limit: int = 100) -> list[EventRow]:

@@ -67,7 +67,7 @@ def submit(
         state = JobState.QUEUED if known is None else JobState.DONE
         _insert_rows(connection, held, new, state, known, moment)
         if known is None:
-            connection.execute(insert(outbox).values(_task(held, new, moment)))
+            connection.execute(insert(outbox), _task(held, new, moment))
             data = {"item_id": item_id, "job_id": job_id}
             append(
                 connection,
@@ -205,35 +205,37 @@ def _insert_rows(
     now: datetime,
 ) -> None:
     connection.execute(
-        insert(item).values(
-            id=held.item_id,
-            tenant=held.tenant,
-            media_id=held.media_id,
-            job_id=held.id,
-            source=held.source,
-            data_id=held.data_id,
-            created=now,
-        )
+        insert(item),
+        {
+            "id": held.item_id,
+            "tenant": held.tenant,
+            "media_id": held.media_id,
+            "job_id": held.id,
+            "source": held.source,
+            "data_id": held.data_id,
+            "created": now,
+        },
     )
     connection.execute(
-        insert(job).values(
-            id=held.id,
-            tenant=held.tenant,
-            item_id=held.item_id,
-            kind=new.media.kind,
-            state=state.value,
-            attempt=0,
-            priority=new.priority,
-            policy_version=held.policy_version,
-            models=None if known is None else model_set(known.models),
-            callback_url=held.callback_url,
-            deadline=new.deadline,
-            cancel_requested=False,
-            created=now,
-            queued=now,
-            updated=now,
-            ended=None if known is None else now,
-        )
+        insert(job),
+        {
+            "id": held.id,
+            "tenant": held.tenant,
+            "item_id": held.item_id,
+            "kind": new.media.kind,
+            "state": state.value,
+            "attempt": 0,
+            "priority": new.priority,
+            "policy_version": held.policy_version,
+            "models": None if known is None else model_set(known.models),
+            "callback_url": held.callback_url,
+            "deadline": new.deadline,
+            "cancel_requested": False,
+            "created": now,
+            "queued": now,
+            "updated": now,
+            "ended": None if known is None else now,
+        },
     )
 
 
