@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ def build() -> typer.Typer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (see `moderation.cli.out`)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that the locale cannot spell
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = build()(args=argv, prog_name="moderation", standalone_mode=False)
         sys.stdout.flush()

@@ -95,7 +95,8 @@ def _database(settings_file: Path | None) -> Iterator[Database]:
     from moderation.store.engine import migrate, open_database, schema_is_current
 
     settings = load_settings(settings_file)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    if settings.database_url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
     db = open_database(settings.database)
     try:
         if not schema_is_current(db):

@@ -51,13 +51,13 @@ def new_group(help_: str) -> typer.Typer:
 
 
 def answer(value: Any) -> None:
-    """Print a JSON answer, for eyes and for `jq`."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print a JSON answer, for eyes and for `jq`. ASCII: no locale can spoil it."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def answer_line(value: Any) -> None:
     """Print a JSON answer on one line and hand it on at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 

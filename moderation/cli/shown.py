@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,12 @@ def _plain(value: Any, *, reveal: bool) -> Any:
 
 
 def _without_password(url: str) -> str:
-    """`scheme://user:password@host` with the password masked; anything else as it is."""
-    scheme, sep, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    login, at, host = authority.rpartition("@")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}{sep}{user}:{MASK}{at}{host}{slash}{path}" if sep and colon else url
+    """A URL with the password masked, in its authority or its query; other text as it is.
+
+    Rather too much than too little: a password may hold any character.
+    """
+    url = re.sub(r"^([\w+.-]+://[^:@/]*):.*@", rf"\1:{MASK}@", url)
+    return re.sub(r"(?<=[?&])(\w*password)=[^&]*", rf"\1={MASK}", url)
 
 
 def as_text(value: Any) -> str:

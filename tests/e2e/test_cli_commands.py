@@ -18,6 +18,7 @@ from command_line import COMMAND, environment, moderation
 
 from moderation import __version__
 from moderation.cli import main
+from moderation.cli.shown import effective
 from moderation.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +121,24 @@ class TestConfig:
             assert "me:********@host/moderation" in masked
             assert moderation("config", form, "--reveal", home=home, **secret).out.count("sesame-")
         assert "sesame" not in moderation("config", home=home, **secret).out
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://:p/a@ss:w@host:6379/0", "redis://:********@host:6379/0"),
+            ("postgresql://me:pw@h/db", "postgresql://me:********@h/db"),
+            (
+                "postgresql://h/db?user=me&password=pw",
+                "postgresql://h/db?user=me&password=********",
+            ),
+            ("redis://host:6379/0", "redis://host:6379/0"),
+            ("sqlite:////srv/a:b.db", "sqlite:////srv/a:b.db"),
+        ],
+    )
+    def test_passwords_in_urls(self, url: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MODERATION_BROKER_URL", url)
+        (found,) = (s.value for s in effective(None) if s.name == "broker_url")
+        assert found == shown
 
     def test_toml_is_a_settings_file(self, home: Path, tmp_path: Path) -> None:
         chosen = {

@@ -146,6 +146,17 @@ class TestExitCodes:
         assert done.out == ""
         assert len(done.err.splitlines()) == 1
 
+    def test_missing_weights_are_one_line_with_what_mends_them(
+        self, run: partial[Done], tmp_path: Path
+    ) -> None:
+        paint(tmp_path / "a.png", BLACK)
+        done = run(
+            "a.png", MODERATION_BACKEND="openvino", MODERATION_WEIGHTS_CACHE=str(tmp_path / "none")
+        )
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1
+        assert "moderation weights pull" in done.err
+
     def test_policies_differ(self, run: partial[Done], tmp_path: Path) -> None:
         paint(tmp_path / "a.png", (110, 0, 0))
         decided = {
@@ -171,6 +182,14 @@ class TestSources:
         assert refused["error"]["code"] == "fetch_forbidden"
         assert refused["decision"] == "review"
         assert (allowed["source"], allowed["decision"]) == (url, "pass")
+
+    def test_names_that_the_locale_cannot_spell(self, run: partial[Done], tmp_path: Path) -> None:
+        paint(tmp_path / "in/caf\u00e9\n\x1b[31m.png", BLACK)
+        latin = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+        assert [v["source"] for v in run("in", "--json", **latin).lines()] == [
+            "in/caf\u00e9\n\x1b[31m.png"
+        ]
+        assert run("in", **latin).out == "pass\tin/caf\\xe9\\n\\x1b[31m.png\n"
 
     def test_resume_leaves_out_what_is_done(self, run: partial[Done], tmp_path: Path) -> None:
         for number in range(4):
