@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import struct
 import subprocess
@@ -269,6 +271,49 @@ class TestInterrupt:
             err = process.stderr.read()
             assert process.wait(30) == 1
         assert err == ""
+
+
+def test_on_a_terminal_rows_stand_above_a_bar(tmp_path: Path) -> None:
+    for number in range(3):
+        paint(tmp_path / f"in/{number}.png", RED if number == 1 else BLACK)
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [*COMMAND, "scan", "in"],
+            env=environment(tmp_path / "home", TERM="xterm", COLUMNS="120", LINES="40"),
+            cwd=tmp_path,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            shown = read_all(ours)
+        assert process.returncode == 0
+    finally:
+        os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    rows = [line.split() for line in re.findall(r"(?:pass|block) +in/\d\.png.*", text)]
+    assert [row[:2] for row in rows] == [
+        ["pass", "in/0.png"],
+        ["block", "in/1.png"],
+        ["pass", "in/2.png"],
+    ]
+    assert "porn.explicit 1.00" in text
+    assert "3/3" in text
+    assert "3 scanned: 2 pass, 0 review, 1 block" in text
+
+
+def read_all(descriptor: int) -> str:
+    """What a terminal was sent, until the last process has closed it (EIO on Linux)."""
+    parts = []
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:
+            part = b""
+        if not part:
+            return b"".join(parts).decode()
+        parts.append(part)
 
 
 def test_memory_is_flat_over_many_files(tmp_path: Path) -> None:
