@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 THREADS: Final = 32
 PER_RECEIVER: Final = 4
-LINE: Final = 8
-"""Callbacks that may wait in memory for one receiver."""
+LINE: Final = 32
+"""Callbacks that may wait in memory for one receiver; none do for one that times out."""
+HELD: Final = 256
 BUSY_DELAY_S: Final = 3.0
 CLAIM_AT_ONCE: Final = 100
 IDLE_S: Final = 5.0
@@ -107,7 +108,7 @@ class Deliverer:
 
     def pump(self) -> bool:
         """Claim what is due and start sending it; True when there may be more at once."""
-        room = min(CLAIM_AT_ONCE, THREADS * 2 - self._held())
+        room = min(CLAIM_AT_ONCE, HELD - self._held())
         if room <= 0:
             return False
         rows = outbox.due_callbacks(self._db, room, lease_s=self._claim_s)
@@ -147,8 +148,9 @@ class Deliverer:
 
     def _work(self, row: OutboxRow) -> None:
         """In a thread of the pool: one attempt, then whoever waits for its place."""
+        slow = False
         try:
-            self._deliver(row)
+            slow = self._deliver(row).error == "fetch_timeout"
         except ServiceError as error:
             log.warning("callback %s keeps its claim: %s", row.event_id, error)
         except Exception:
@@ -158,8 +160,11 @@ class Deliverer:
             self._active[name] -= 1
             if not self._active[name]:
                 del self._active[name]
+            sent_back = self._lines.pop(name, ()) if slow else ()
             self._advance()
             idle = not self._lines
+        for waiting in sent_back:
+            self._put_back(waiting, BUSY_DELAY_S * (0.5 + self._draw()))
         if idle:
             self._due.set()
 
@@ -180,25 +185,26 @@ class Deliverer:
         except ServiceError as error:
             log.warning("callback %s keeps its claim: %s", row.event_id, error)
 
-    def _deliver(self, row: OutboxRow) -> None:
+    def _deliver(self, row: OutboxRow) -> Attempt:
         attempt = self._attempt(row)
         name = receiver(row)
         if attempt.error is None:
             outbox.mark_sent(self._db, row.id)
             log.info("callback %s delivered to %s", row.event_id, name)
-            return
+            return attempt
         now = datetime.now(UTC)
         age_s = (now - row.created).total_seconds()
         delay = webhooks.retry_delay_s(row.attempts, age_s, self._draw())
         if attempt.gone or delay is None:
             outbox.mark_dead(self._db, row.id, attempt.error)
             log.error("callback %s to %s is dead: %s", row.event_id, name, attempt.error)
-            return
+            return attempt
         at = now + timedelta(seconds=delay)
         outbox.mark_retry(self._db, row.id, error=attempt.error, at=at)
         log.warning(
             "callback %s to %s again in %.0f s: %s", row.event_id, name, delay, attempt.error
         )
+        return attempt
 
     def _attempt(self, row: OutboxRow) -> Attempt:
         if not row.target:
