@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -54,7 +55,9 @@ class Network:
 class Ensemble:
     """Networks run at once on the same batch; heads then read their encoder's embedding.
 
-    Several models may answer one label: the highest score wins, and the verdict names it.
+    Several models may answer one label: their mean counts, and the verdict names them all.
+    It takes two to be sure: on ordinary pictures each errs by itself
+    (docs/decisions/0004-models-agree-views-do-not.md).
     """
 
     def __init__(
@@ -163,12 +166,11 @@ def _view_scores(
     embeddings: tuple[str, NDArray[np.float32]] | None,
     row: int,
 ) -> ViewScores:
-    scores: dict[str, float] = {}
-    models: dict[str, str] = {}
+    answers: dict[str, list[tuple[str, float]]] = {}
     for label, model, values in columns:
-        score = min(1.0, max(0.0, float(values[row])))
-        if label not in scores or score > scores[label]:
-            scores[label], models[label] = score, model
+        answers.setdefault(label, []).append((model, min(1.0, max(0.0, float(values[row])))))
+    scores = {label: fmean(score for _, score in said) for label, said in answers.items()}
+    models = {label: "+".join(model for model, _ in said) for label, said in answers.items()}
     return ViewScores(
         scores=scores,
         models=models,

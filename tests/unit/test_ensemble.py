@@ -77,12 +77,12 @@ def view(ensemble: Ensemble, value: int) -> dict[object, Pixels]:
     return {key: np.full((key.height, key.width, 3), value, np.uint8) for key in ensemble.keys}
 
 
-def test_the_higher_of_two_models_wins_and_is_named() -> None:
+def test_the_mean_of_two_models_counts_and_both_are_named() -> None:
     ensemble = Ensemble([porn("low", 0.5 / 255), porn("high", 1 / 255)], [])
     dark, bright = ensemble.score([view(ensemble, 0), view(ensemble, 255)])  # type: ignore[list-item]
     assert dark.scores == {"porn.explicit": 0.0}
-    assert bright.scores == {"porn.explicit": pytest.approx(1.0)}
-    assert bright.models == {"porn.explicit": "high@1"}
+    assert bright.scores == {"porn.explicit": pytest.approx(0.75)}
+    assert bright.models == {"porn.explicit": "low@1+high@1"}
     assert ensemble.refs == ("high@1", "low@1")
 
 
