@@ -79,4 +79,13 @@ def _answers(spec: ModelSpec) -> str:
 
 
 def _measured(spec: ModelSpec) -> str:
-    return "; ".join(f"{m.label} {m.name} {m.value:g} ({m.data})" for m in spec.metrics) or "-"
+    """Each figure as a range over the data sets it was measured on; `--json` has them all."""
+    ranges: dict[str, list[float]] = {}
+    for metric in spec.metrics:
+        ranges.setdefault(f"{metric.label} {metric.name}", []).append(metric.value)
+    return "; ".join(f"{name} {_range(values)}" for name, values in ranges.items()) or "-"
+
+
+def _range(values: list[float]) -> str:
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low}-{high}"
