@@ -61,7 +61,9 @@ def wilson(hits: int, count: int) -> Interval:
     centre = share + square / (2 * count)
     spread = Z95 * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
     scale = 1 + square / count
-    return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    low = (centre - spread) / scale if hits else 0.0  # exact: rounding leaves 1e-17
+    high = (centre + spread) / scale if hits < count else 1.0
+    return (low, high)
 
 
 def bootstrap(
