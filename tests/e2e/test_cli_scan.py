@@ -262,6 +262,8 @@ class TestInterrupt:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # As from a terminal: a shell starts its background jobs with SIGINT ignored.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
