@@ -68,7 +68,8 @@ def ensure_bootstrap(db: Database, secret: str, *, now: datetime | None = None) 
     )
     values = _values(row, secret)
     with db.begin() as connection:
-        if insert_new(connection, api_key, values, ["id"]):
+        # Two starts at once collide on the id or on the hash, whichever comes first.
+        if insert_new(connection, api_key, values):
             _note(connection, row, "key.create", "settings", moment)
             return row
         changed = connection.execute(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 
 
-def insert_new(connection: Connection, table: Table, row: dict[str, Any], key: list[str]) -> bool:
+def insert_new(
+    connection: Connection, table: Table, row: dict[str, Any], key: list[str] | None = None
+) -> bool:
     """Inserts unless a row with that key is there; waits for a rival's transaction to end.
 
-    True when this call inserted it.
+    key: columns of the unique constraint that may be hit; None: any of the table's. True when
+    this call inserted it.
     """
     statement = (
         _insert(connection, table)
         .on_conflict_do_nothing(index_elements=key)
-        .returning(table.c[key[0]])  # a row only when one was inserted
+        .returning(literal_column("1"))  # a row only when one was inserted
     )
     return connection.execute(statement, row).first() is not None
 
