@@ -77,6 +77,7 @@ def serve(settings: Settings, owner: str) -> int:
         scorer = load_scorer(settings)
         stack.callback(scorer.close)
         pool = stack.enter_context(DecoderPool.from_settings(settings))
+        pool.warm()  # ready means ready: the first picture does not wait for children to start
         producer = Producer(settings.broker)
         stack.callback(producer.close)
         waker = Waker(settings.redis)
