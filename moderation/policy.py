@@ -25,7 +25,8 @@ class Rule(BaseModel):
     """Thresholds of one label: `score >= review_at` asks a person, `>= block_at` blocks.
 
     None: never. `block_needs`: "evidence" blocks only with at least one box. For video,
-    `min_frames` of `window` consecutive sampled frames must reach the threshold.
+    `min_frames` of `window` consecutive sampled frames must reach the threshold; a lone frame
+    at `block_at` asks a person. Pictures are judged by one frame.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

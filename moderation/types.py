@@ -178,8 +178,18 @@ class Reason(_Public):
     )
 
 
+def _absent(value: object) -> bool:
+    """Leaves a field out of the JSON of media that have no timeline, as pictures have none."""
+    return value is None
+
+
 class Coverage(_Public):
-    """What was looked at. Anything not looked at is never `pass` on its own."""
+    """What was looked at. Anything not looked at is never `pass` on its own.
+
+    For video, and left out for pictures: `frames_sampled` moments were asked for,
+    `frames_decoded` gave a frame and `frames_failed` did not; of those decoded,
+    `frames_scored` have scores of their own and the others those of a near-duplicate.
+    """
 
     frames_total: int = Field(ge=0)
     frames_scored: int = Field(ge=0)
@@ -187,6 +197,27 @@ class Coverage(_Public):
     views_scored: int = Field(default=0, ge=0, description="tiles and composites included")
     complete: bool
     notes: list[str] = Field(default_factory=list)
+    frames_sampled: int | None = Field(default=None, ge=0, exclude_if=_absent)
+    frames_decoded: int | None = Field(default=None, ge=0, exclude_if=_absent)
+    largest_gap_s: float | None = Field(
+        default=None, ge=0, exclude_if=_absent, description="longest time without a frame seen"
+    )
+    unseen: list[tuple[float, float]] | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="[start, end] in seconds of each part that was not seen, in order",
+    )
+
+
+class Segment(_Public):
+    """A part of a video, or of a live stream, that shows one label. Seconds from the start."""
+
+    label: str = Field(examples=["violence.fight"])
+    decision: Decision
+    start_s: float = Field(ge=0, examples=[12.0])
+    end_s: float = Field(ge=0, examples=[15.4])
+    peak_s: float = Field(ge=0, examples=[13.2], description="time of the frame of `score`")
+    score: Unit = Field(examples=[0.97])
 
 
 class Status(StrEnum):
@@ -207,6 +238,9 @@ class Verdict(_Public):
     decided_by: Literal["policy", "duplicate", "list", "person"] = "policy"
     reasons: list[Reason] = Field(default_factory=list)
     scores: dict[str, Unit] = Field(default_factory=dict)
+    segments: list[Segment] | None = Field(
+        default=None, exclude_if=_absent, description="by start; left out for pictures"
+    )
     coverage: Coverage
     policy: str = Field(examples=["default@1"])
     models: list[str] = Field(default_factory=list)

@@ -1,0 +1,626 @@
+"""Frame scores -> segments -> the decision of a video."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.aggregate import (
+    Change,
+    Frame,
+    Passage,
+    RollingAggregate,
+    Timeline,
+    aggregate,
+    closing,
+    cover,
+    frames_of,
+    hits,
+    opening,
+)
+from moderation.policy import Policy, Rule, decide, load_policies
+from moderation.types import (
+    Coverage,
+    Decision,
+    Detection,
+    LabelScore,
+    MediaScores,
+    Segment,
+    Status,
+    Verdict,
+    View,
+    ViewScores,
+)
+from moderation.video.sampling import SamplingOptions, plan, refine
+
+PORN = "porn.explicit"
+GUN = "violence.weapon"
+BOX = (0.1, 0.1, 0.2, 0.2, 0.9)
+TWO_OF_THREE = Rule(label=PORN, review_at=0.7, block_at=0.95, min_frames=2, window=3)
+"""Opens at 0.70, closes below 0.54."""
+
+
+def found(score: float, label: str = PORN, *, box: bool = False) -> LabelScore:
+    return LabelScore(label, score, "m@1", boxes=(BOX,) if box else ())
+
+
+def policy(*rules: Rule, on_failure: Decision = Decision.REVIEW) -> Policy:
+    return Policy(id="p", version=1, rules=rules or (TWO_OF_THREE,), on_failure=on_failure)
+
+
+def film(*scores: float | None, step: float = 1.0, box: bool = False) -> list[Frame]:
+    """A moment every `step` seconds; None: not seen."""
+    return [
+        Frame(i * step, None if s is None else {PORN: found(s, box=box)})
+        for i, s in enumerate(scores)
+    ]
+
+
+def judge(frames: list[Frame], rules: Policy | None = None, *, gap_s: float = 1.0) -> Timeline:
+    duration_s = frames[-1].time_s if frames else 1.0
+    return aggregate(
+        frames, rules or policy(), duration_s=duration_s, frames_total=900, gap_s=gap_s
+    )
+
+
+def spans(timeline: Timeline) -> list[tuple[str, float, float]]:
+    return [(p.decision.value, p.start_s, p.end_s) for p in timeline.passages]
+
+
+# --- N of M -----------------------------------------------------------------------------
+
+
+def test_a_passage_is_found_with_its_borders_and_peak() -> None:
+    (passage,) = judge(film(0, 0, 0.8, 0.97, 0.99, 0.8, 0, 0)).passages
+    assert (passage.start_s, passage.end_s) == (2, 5)
+    assert (passage.peak_s, passage.peak.score) == (4, 0.99)
+    assert (passage.decision, passage.threshold) == (Decision.BLOCK, 0.95)
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 9])
+def test_a_lone_frame_never_blocks_wherever_it_is(at: int) -> None:
+    scores = [0.0] * 10
+    scores[at] = 1.0
+    timeline = judge(film(*scores))
+    assert timeline.outcome.decision is Decision.REVIEW
+    assert spans(timeline) == [("review", at, at)]
+
+
+def test_a_lone_frame_below_the_blocking_threshold_is_nothing() -> None:
+    timeline = judge(film(0, 0.94, 0, 0))
+    assert timeline.outcome.decision is Decision.PASS
+    assert timeline.passages == ()
+    assert timeline.peaks[PORN].score == 0.94
+
+
+def test_two_lone_frames_far_apart_do_not_add_up() -> None:
+    assert spans(judge(film(1, 0, 0, 1, 0, 0, 1))) == [
+        ("review", 0, 0),
+        ("review", 3, 3),
+        ("review", 6, 6),
+    ]
+
+
+def test_two_of_three_with_a_miss_between_block() -> None:
+    assert spans(judge(film(0, 0.96, 0, 0.96, 0))) == [("block", 1, 3)]
+
+
+def test_a_passage_at_the_very_end_and_the_very_start() -> None:
+    assert spans(judge(film(1, 1, 0, 0, 0, 1, 1))) == [("block", 0, 1), ("block", 5, 6)]
+
+
+def test_the_worst_segment_decides_never_the_mean() -> None:
+    timeline = judge(film(*[0.0] * 5000, 0.97, 0.97, *[0.0] * 5000))
+    assert timeline.outcome.decision is Decision.BLOCK
+    (reason,) = timeline.outcome.reasons
+    assert (reason.score, reason.threshold, reason.model) == (0.97, 0.95, "m@1")
+    assert reason.detail == "5000.0-5001.0 s"
+
+
+def test_the_reason_is_that_of_the_worst_segment() -> None:
+    timeline = judge(film(0.96, 0.96, 0, 0, 0.94, 0.94, 0, 0, 0.99, 0.99))
+    (reason,) = timeline.outcome.reasons
+    assert (reason.score, reason.detail) == (0.99, "8.0-9.0 s, the worst of 3 segments")
+
+
+# --- hysteresis -------------------------------------------------------------------------
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_closing_threshold_has_half_the_odds(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    rule = Rule(label=PORN, review_at=high)
+    assert closing(rule) <= opening(rule) == high
+    assert closing(Rule(label=PORN, review_at=low)) <= closing(rule)
+    if 0.001 < high < 0.999:
+        odds = high / (1 - high)
+        assert closing(rule) / (1 - closing(rule)) == pytest.approx(odds / 2)
+
+
+def test_scores_around_the_threshold_are_one_segment() -> None:
+    """A single threshold of 0.7 would make four of it."""
+    scores = (0.75, 0.75, 0.6, 0.6, 0.75, 0.6, 0.6, 0.75, 0.6, 0.75, 0, 0)
+    assert spans(judge(film(*scores))) == [("review", 0, 9)]
+
+
+def test_scores_between_the_thresholds_open_nothing() -> None:
+    timeline = judge(film(*[0.6] * 20))
+    assert timeline.passages == ()
+    assert timeline.outcome.decision is Decision.PASS
+
+
+def test_a_segment_reaches_back_over_what_would_have_kept_it_open() -> None:
+    assert spans(judge(film(0, 0.6, 0.6, 0.8, 0.8, 0, 0))) == [("review", 1, 4)]
+
+
+def test_one_miss_does_not_end_two_of_three_and_two_do() -> None:
+    assert spans(judge(film(0.8, 0.8, 0, 0.8, 0.8))) == [("review", 0, 4)]
+    assert spans(judge(film(0.8, 0.8, 0, 0, 0.8, 0.8))) == [("review", 0, 1), ("review", 4, 5)]
+
+
+# --- evidence, labels -------------------------------------------------------------------
+
+
+EVIDENCE = Rule(
+    label=PORN, review_at=0.7, block_at=0.95, block_needs="evidence", min_frames=2, window=3
+)
+
+
+def test_without_a_box_a_small_object_does_not_block() -> None:
+    assert spans(judge(film(0.99, 0.99, 0.99), policy(EVIDENCE))) == [("review", 0, 2)]
+
+
+def test_one_box_among_the_frames_that_count_is_evidence() -> None:
+    frames = film(0.99, 0.99, 0.99)
+    frames[1] = Frame(1.0, {PORN: found(0.96, box=True)})
+    (passage,) = judge(frames, policy(EVIDENCE)).passages
+    assert passage.decision is Decision.BLOCK
+    assert (passage.boxes, passage.boxes_s, passage.peak_s) == ((BOX,), 1.0, 0.0)
+
+
+def test_a_box_on_a_frame_that_does_not_count_is_none() -> None:
+    frames = [*film(0.8), *film(0.99, 0.99)[1:], *film(0, 0, 0.99)[2:]]
+    frames[0] = Frame(0.0, {PORN: found(0.8, box=True)})
+    timeline = judge(frames, policy(EVIDENCE))
+    assert timeline.outcome.decision is Decision.REVIEW
+    assert timeline.outcome.reasons[0].boxes == [list(BOX)]
+
+
+def test_a_rule_that_only_blocks_asks_a_person_where_it_may_not() -> None:
+    rule = Rule(label=PORN, block_at=0.9, block_needs="evidence", min_frames=2, window=2)
+    (passage,) = judge(film(0.95, 0.95), policy(rule)).passages
+    assert (passage.decision, passage.threshold) == (Decision.REVIEW, 0.9)
+
+
+def test_a_rule_that_never_blocks() -> None:
+    rule = Rule(label=PORN, review_at=0.7, min_frames=2, window=3)
+    assert spans(judge(film(1, 0, 0, 1, 1), policy(rule))) == [("review", 3, 4)]
+
+
+def test_labels_have_segments_of_their_own() -> None:
+    gun = Rule(label=GUN, review_at=0.5, min_frames=2, window=2)
+    frames = [
+        Frame(float(i), {PORN: found(0.96 * (i in (1, 2))), GUN: found(0.6 * (i in (2, 3)), GUN)})
+        for i in range(6)
+    ]
+    timeline = judge(frames, policy(gun, TWO_OF_THREE))
+    assert [(p.label, p.start_s, p.end_s) for p in timeline.passages] == [
+        (PORN, 1, 2),
+        (GUN, 2, 3),
+    ]
+    assert [r.label for r in timeline.outcome.reasons] == [PORN, GUN]
+
+
+def test_a_model_that_reads_every_fourth_frame_counts_its_own_frames() -> None:
+    fight = Rule(label="violence.fight", review_at=0.5, min_frames=2, window=2)
+    frames = [
+        Frame(
+            float(i),
+            {PORN: found(0.0)}
+            | ({"violence.fight": found(0.9, "violence.fight")} if i in (4, 8) else {}),
+        )
+        for i in range(12)
+    ]
+    assert spans(judge(frames, policy(fight, TWO_OF_THREE))) == [("review", 4, 8)]
+
+
+def test_a_label_that_no_model_answers_is_not_a_pass() -> None:
+    timeline = judge(film(0, 0), policy(Rule(label="violence.riot", review_at=0.5)))
+    assert timeline.outcome.decision is Decision.REVIEW
+    assert timeline.outcome.reasons[0].detail == "no loaded model answers violence.riot"
+
+
+def test_hits_are_what_keeps_a_segment_open() -> None:
+    gun = Rule(label=GUN, review_at=0.5)
+    rules = policy(TWO_OF_THREE, gun)
+    assert hits({PORN: found(0.6), GUN: found(0.3, GUN)}, rules) == {PORN}
+    assert hits({GUN: found(0.34, GUN), "other.label": found(1.0, "other.label")}, rules) == {GUN}
+
+
+# --- what was not seen ------------------------------------------------------------------
+
+
+def test_an_unseen_moment_is_no_hit_and_no_miss() -> None:
+    assert spans(judge(film(0, 0.96, None, 0.96, 0))) == [("block", 1, 3)]
+    assert spans(judge(film(0.8, 0.8, None, None, None, 0.8))) == [("review", 0, 5)]
+
+
+@pytest.mark.parametrize("on_failure", list(Decision))
+def test_a_damaged_part_follows_on_failure(on_failure: Decision) -> None:
+    timeline = judge(film(0, 0, None, None, 0, 0), policy(on_failure=on_failure))
+    assert timeline.outcome.decision is on_failure
+    coverage = timeline.coverage
+    assert not coverage.complete
+    assert coverage.unseen == [(1.0, 4.0)]
+    assert (coverage.frames_sampled, coverage.frames_decoded, coverage.frames_failed) == (6, 4, 2)
+    assert coverage.largest_gap_s == 3.0
+    if on_failure is not Decision.PASS:
+        assert timeline.outcome.reasons[0].detail == "not seen: 1.0-4.0 s"
+
+
+def test_damage_at_the_ends_reaches_to_the_ends() -> None:
+    frames = film(None, 0, 0, None)
+    coverage = aggregate(frames, policy(), duration_s=3.5, frames_total=90, gap_s=1.0).coverage
+    assert coverage.unseen == [(0.0, 1.0), (2.0, 3.5)]
+    assert coverage.frames_total == 90
+
+
+def test_nothing_seen_is_all_unseen() -> None:
+    for frames in ([], film(None, None)):
+        timeline = aggregate(frames, policy(), duration_s=9.0, frames_total=0, gap_s=1.0)
+        assert timeline.outcome.decision is Decision.REVIEW
+        assert timeline.coverage.unseen == [(0.0, 9.0)]
+
+
+def test_a_part_that_was_never_asked_for_is_unseen_too() -> None:
+    frames = film(0, 0, 0)
+    coverage = aggregate(frames, policy(), duration_s=60.0, frames_total=1500, gap_s=2.0).coverage
+    assert coverage.unseen == [(2.0, 60.0)]
+    assert not coverage.complete
+
+
+def test_many_damaged_parts_are_told_briefly() -> None:
+    timeline = judge(film(*[0, None] * 6, 0), gap_s=5.0)
+    assert timeline.outcome.reasons[0].detail == (
+        "not seen: 0.0-2.0 s, 2.0-4.0 s, 4.0-6.0 s and 3 more"
+    )
+
+
+def test_an_undamaged_plan_is_seen_whole() -> None:
+    made = plan(77.0, 25.0, SamplingOptions(seed="x"))
+    frames = [Frame(t, {PORN: found(0.0)}) for t in made.times]
+    timeline = aggregate(
+        frames, policy(), duration_s=77.0, frames_total=1925, gap_s=made.largest_gap_s
+    )
+    assert timeline.coverage.complete
+    assert timeline.outcome.decision is Decision.PASS
+    assert timeline.coverage.largest_gap_s == round(made.largest_gap_s, 3)
+
+
+def test_a_long_unseen_part_is_not_bridged() -> None:
+    frames = [Frame(t, {PORN: found(0.96)}) for t in (0.0, 1.0, 50.0, 51.0)]
+    assert spans(judge(frames)) == [("block", 0, 1), ("block", 50, 51)]
+    lone = [Frame(t, {PORN: found(0.96)}) for t in (0.0, 50.0)]
+    assert judge(lone).outcome.decision is Decision.REVIEW
+
+
+def test_near_duplicates_are_counted_apart() -> None:
+    frames = [Frame(float(i), {PORN: found(0.0)}, shared=i % 2 == 1) for i in range(6)]
+    coverage = judge(frames).coverage
+    assert (coverage.frames_scored, coverage.frames_decoded, coverage.complete) == (3, 6, True)
+    assert coverage.notes == [
+        "6 of 6 sampled frames seen",
+        "3 near-duplicates share the scores of another frame",
+    ]
+
+
+# --- times ------------------------------------------------------------------------------
+
+
+def test_a_frame_on_screen_for_long_counts_at_every_moment() -> None:
+    """A still of three seconds in a file of variable frame rate is one frame, not an odd one."""
+    frames = [Frame(float(t), {PORN: found(0.96)}, shown_s=4.2) for t in (5, 6, 7)]
+    (passage,) = judge(frames).passages
+    assert (passage.decision, passage.start_s, passage.peak_s, passage.end_s) == (
+        Decision.BLOCK,
+        4.2,
+        4.2,
+        7,
+    )
+
+
+def test_the_same_moment_twice_counts_once() -> None:
+    twice = [*film(0, 1, 0), *film(0, 1, 0)]
+    assert spans(judge(twice)) == [("review", 1, 1)]
+    assert judge([*film(0, None, 0), *film(0, 0, 0)]).coverage.complete
+    assert judge([*film(0, 0, 0), *film(0, None, 0)]).coverage.complete
+
+
+def test_views_of_one_time_are_one_frame_of_the_worst_view() -> None:
+    views = (View(time_s=2.0), View(time_s=1.0), View(time_s=2.0, box=(0.5, 0.0, 1.0, 1.0)))
+    box = Detection(PORN, None, (0.0, 0.0, 1.0, 1.0), 0.8)
+    scores = tuple(
+        ViewScores({PORN: score}, {PORN: "m@1"}, {}, (box,)) for score in (0.1, 0.2, 0.9)
+    )
+    early, late = frames_of(MediaScores(views, scores))
+    assert (early.time_s, late.time_s) == (1.0, 2.0)
+    assert early.peaks is not None
+    assert late.peaks is not None
+    assert (early.peaks[PORN].score, late.peaks[PORN].score) == (0.2, 0.9)
+    assert late.peaks[PORN].boxes == ((0.5, 0.0, 1.0, 1.0, 0.8),)
+    assert cover([early, late], duration_s=2, frames_total=2, gap_s=1).views_scored == 3
+
+
+# --- properties -------------------------------------------------------------------------
+
+
+grades = st.sampled_from([0.0, 0.3, 0.5, 0.55, 0.69, 0.7, 0.9, 0.95, 1.0])
+films = st.lists(st.one_of(st.none(), grades), max_size=40)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    window = draw(st.integers(1, 6))
+    review_at, block_at = draw(st.sampled_from([(0.7, 0.95), (0.5, None), (None, 0.9), (0.7, 0.7)]))
+    return Rule(
+        label=PORN,
+        review_at=review_at,
+        block_at=block_at,
+        block_needs=draw(st.sampled_from(["score", "evidence"])),
+        min_frames=draw(st.integers(1, window)),
+        window=window,
+    )
+
+
+def told(scores: list[float | None], rule: Rule, *, box: bool = False) -> Timeline:
+    frames = film(*scores, box=box)
+    return judge(frames, policy(rule, on_failure=Decision.PASS))
+
+
+@given(films, rules(), st.booleans())
+def test_segments_say_what_the_scores_bear_out(
+    scores: list[float | None], rule: Rule, box: bool
+) -> None:
+    seen = [(float(i), s) for i, s in enumerate(scores) if s is not None]
+    timeline = told(scores, rule, box=box)
+    ends = -1.0
+    for p in timeline.passages:
+        assert ends < p.start_s <= p.peak_s <= p.end_s
+        ends = p.end_s
+        inside = [s for t, s in seen if p.start_s <= t <= p.end_s]
+        assert p.peak.score == max(inside)
+        assert inside[0] >= closing(rule)
+        assert inside[-1] >= closing(rule)
+        strong = [s for s in inside if rule.block_at is not None and s >= rule.block_at]
+        if p.decision is Decision.BLOCK:
+            assert len(strong) >= rule.min_frames
+            assert rule.block_needs == "score" or box
+        elif not strong:
+            assert sum(s >= opening(rule) for s in inside) >= rule.min_frames
+    assert timeline.outcome.decision.severity == max(
+        (p.decision.severity for p in timeline.passages), default=0
+    )
+
+
+@given(films, rules(), st.booleans())
+def test_no_window_that_reaches_the_threshold_is_missed(
+    scores: list[float | None], rule: Rule, box: bool
+) -> None:
+    seen = [(float(i), s) for i, s in enumerate(scores) if s is not None]
+    passages = told(scores, rule, box=box).passages
+    for at in range(len(seen)):
+        window = seen[max(0, at + 1 - rule.window) : at + 1]
+        for threshold, least in ((opening(rule), Decision.REVIEW), (rule.block_at, Decision.BLOCK)):
+            if threshold is None:
+                continue
+            counted = [t for t, s in window if s >= threshold]
+            if least is Decision.BLOCK and rule.block_needs == "evidence" and not box:
+                least = Decision.REVIEW
+            if len(counted) >= rule.min_frames:
+                assert any(
+                    p.start_s <= counted[0]
+                    and counted[-1] <= p.end_s
+                    and p.decision.severity >= least.severity
+                    for p in passages
+                )
+
+
+@given(films, rules(), st.integers(0, 39), st.booleans())
+def test_a_higher_score_is_never_a_milder_decision(
+    scores: list[float | None], rule: Rule, at: int, box: bool
+) -> None:
+    before = told(scores, rule, box=box).outcome.decision
+    raised: list[float | None] = [
+        1.0 if i == at and s is not None else s for i, s in enumerate(scores)
+    ]
+    assert told(raised, rule, box=box).outcome.decision.severity >= before.severity
+
+
+@given(films, rules(), st.floats(0, 1))
+def test_one_odd_frame_never_blocks_what_passed(
+    scores: list[float | None], rule: Rule, odd: float
+) -> None:
+    if rule.min_frames > 1:
+        calm = [None if s is None else min(s, 0.3) for s in scores]
+        for at in range(len(calm)):
+            film_with = [*calm[:at], odd, *calm[at:]]
+            assert told(film_with, rule, box=True).outcome.decision is not Decision.BLOCK
+
+
+@given(films, rules(), st.integers(0, 2**32))
+def test_the_order_of_the_frames_does_not_matter(
+    scores: list[float | None], rule: Rule, seed: int
+) -> None:
+    frames = film(*scores)
+    mixed = random.Random(seed).sample(frames, len(frames))
+    duration_s = float(len(frames) + 1)
+    one, other = (
+        aggregate(given, policy(rule), duration_s=duration_s, frames_total=900, gap_s=1.0)
+        for given in (frames, mixed + mixed[:3])
+    )
+    assert one == other
+
+
+@given(grades, rules(), st.booleans())
+def test_a_video_of_one_frame_is_judged_as_a_picture(score: float, rule: Rule, box: bool) -> None:
+    single = rule.model_copy(update={"min_frames": 1, "window": 1})
+    (frame,) = film(score, box=box)
+    assert frame.peaks is not None
+    picture = decide(
+        frame.peaks, policy(single), Coverage(frames_total=1, frames_scored=1, complete=True)
+    )
+    assert judge([frame], policy(single)).outcome.decision is picture.decision
+
+
+@given(films, rules(), st.booleans())
+def test_rolling_tells_of_every_segment_from_opening_to_close(
+    scores: list[float | None], rule: Rule, box: bool
+) -> None:
+    rolling = RollingAggregate(policy(rule))
+    open_now: Passage | None = None
+    closed = []
+    changes: list[Change] = []
+    for frame in film(*scores, box=box):
+        changes += rolling.add(frame.time_s, frame.peaks)
+    for change in [*changes, *rolling.finish()]:
+        new = change.passage
+        if change.kind == "opened":
+            assert open_now is None
+        else:
+            assert open_now is not None
+            assert (new.label, new.start_s) == (open_now.label, open_now.start_s)
+            assert new.end_s >= open_now.end_s
+            assert new.peak.score >= open_now.peak.score
+            assert new.decision.severity >= open_now.decision.severity
+        assert new.decision is not Decision.PASS
+        open_now = None if change.kind == "closed" else new
+        if change.kind == "closed":
+            closed.append(new)
+    assert open_now is None
+    assert tuple(closed) == told(scores, rule, box=box).passages
+    assert rolling.finish() == ()
+
+
+# --- rolling ----------------------------------------------------------------------------
+
+
+def test_an_alert_comes_with_the_moment_that_confirms_it() -> None:
+    rolling = RollingAggregate(policy())
+    kinds = [
+        [(c.kind, c.passage.decision.value) for c in rolling.add(f.time_s, f.peaks)]
+        for f in film(0, 0.8, 0.8, 0.96, 0.96, 0, 0, 0)
+    ]
+    review = [[("opened", "review")], [("extended", "review")]]
+    assert kinds == [[], [], *review, [("extended", "block")], [], [("closed", "block")], []]
+
+
+def test_a_source_that_stalls_closes_its_segment() -> None:
+    rolling = RollingAggregate(policy(), bridge_s=5.0)
+    for frame in film(0.96, 0.96):
+        rolling.add(frame.time_s, frame.peaks)
+    assert rolling.add(6.0, None) == ()
+    (change,) = rolling.add(6.1, None)
+    assert (change.kind, change.passage.end_s) == ("closed", 1.0)
+
+
+def test_a_segment_may_close_and_another_open_at_one_moment() -> None:
+    rolling = RollingAggregate(policy(), bridge_s=5.0)
+    for frame in film(1, 1):
+        rolling.add(frame.time_s, frame.peaks)
+    changes = rolling.add(60.0, {PORN: found(1.0)})
+    assert [(c.kind, c.passage.start_s) for c in changes] == [("closed", 0), ("opened", 60)]
+
+
+def test_moments_must_ascend() -> None:
+    rolling = RollingAggregate(policy())
+    rolling.add(1.0, None)
+    with pytest.raises(ValueError, match="after"):
+        rolling.add(1.0, {})
+
+
+# --- sampling, refining and aggregating together ----------------------------------------
+
+
+@pytest.mark.parametrize("start", [0.0, 1.3, 41.7, 297.0])
+@pytest.mark.parametrize("seed", ["a", "b", "c"])
+def test_three_seconds_in_five_minutes_are_found_to_a_quarter_second(
+    start: float, seed: str
+) -> None:
+    def score(time_s: float) -> float:
+        return 0.97 if start <= time_s <= start + 3 else 0.02
+
+    made = plan(300.0, 30.0, SamplingOptions(seed=seed))
+    times = made.times
+    while extra := refine(
+        times, [hits({PORN: found(score(t))}, policy()) for t in times], tolerance_s=0.25
+    ):
+        times = tuple(sorted({*times, *extra}))
+    assert len(times) < len(made.times) + 10
+    frames = [Frame(t, {PORN: found(score(t))}) for t in times]
+    timeline = aggregate(
+        frames, policy(), duration_s=300.0, frames_total=9000, gap_s=made.largest_gap_s
+    )
+    (passage,) = timeline.passages
+    assert passage.decision is Decision.BLOCK
+    assert abs(passage.start_s - start) <= 0.25
+    assert abs(passage.end_s - (start + 3)) <= 0.25
+
+
+def test_one_odd_frame_stays_one_after_a_closer_look() -> None:
+    made = plan(60.0, 30.0, SamplingOptions(seed="a"))
+    odd = made.times[20]
+    times = made.times
+    while extra := refine(
+        times, [hits({PORN: found(float(t == odd))}, policy()) for t in times], tolerance_s=0.1
+    ):
+        times = tuple(sorted({*times, *extra}))
+    frames = [Frame(t, {PORN: found(float(t == odd))}) for t in times]
+    assert spans(judge(frames, gap_s=2.0)) == [("review", odd, odd)]
+
+
+# --- public form ------------------------------------------------------------------------
+
+
+def test_the_public_segment() -> None:
+    (passage,) = judge(film(0, 0.96, 0.99, 0, step=1 / 3)).passages
+    assert passage.segment().model_dump(mode="json") == {
+        "label": PORN,
+        "decision": "block",
+        "start_s": 0.333,
+        "end_s": 0.667,
+        "peak_s": 0.667,
+        "score": 0.99,
+    }
+
+
+def test_a_picture_has_no_segments_and_a_film_always_has() -> None:
+    seen = Coverage(frames_total=1, frames_scored=1, complete=True)
+    picture = Verdict(id="i", status=Status.DONE, decision="pass", coverage=seen, policy="p@1")
+    assert "segments" not in picture.to_json()
+    assert set(seen.model_dump()) == {
+        "frames_total",
+        "frames_scored",
+        "frames_failed",
+        "views_scored",
+        "complete",
+        "notes",
+    }
+    calm = judge(film(0, 0))
+    segments: list[Segment] = [p.segment() for p in calm.passages]
+    told = picture.model_copy(update={"segments": segments, "coverage": calm.coverage}).to_json()
+    assert told["segments"] == []
+    assert told["coverage"]["unseen"] == []
+    assert Verdict.model_validate(told).to_json() == told
+
+
+def test_no_shipped_policy_blocks_a_film_for_one_frame() -> None:
+    for shipped in load_policies().values():
+        calm = {rule.label: found(0.0, rule.label, box=True) for rule in shipped.rules}
+        odd = {rule.label: found(1.0, rule.label, box=True) for rule in shipped.rules}
+        frames = [Frame(float(i), odd if i == 5 else calm) for i in range(10)]
+        assert judge(frames, shipped).outcome.decision is Decision.REVIEW
+        frames[6] = Frame(6.0, odd)
+        assert judge(frames, shipped).outcome.decision is Decision.BLOCK
