@@ -7,11 +7,11 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
+
+from moderation import bound
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,8 @@ class Child:
     def start(self) -> None:
         """Start it now. Raises OSError, ConfigError."""
         self._before()
-        bound = str(Path(__file__).with_name("bound.py"))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", bound, str(os.getpid()), *self._command()],
+            bound.command(self._command()),
             stdin=subprocess.DEVNULL,
             env=self._env,
             start_new_session=True,
