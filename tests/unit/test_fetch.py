@@ -146,6 +146,7 @@ def code_of(url: str, **options: object) -> str:
         "::",
         "fe80::1",
         "fc00::1",
+        "fec0::1",
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
