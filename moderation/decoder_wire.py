@@ -73,14 +73,26 @@ def receive(sock: socket.socket, deadline: float | None = None) -> tuple[dict[st
     head, fds, _, _ = socket.recv_fds(sock, LENGTH.size, 2)
     if not head:
         raise EOFError
-    head += _exactly(sock, LENGTH.size - len(head), deadline)
-    (length,) = LENGTH.unpack(head)
-    if length > MAX_MESSAGE:
-        raise ValueError("message too long")
-    message = json.loads(_exactly(sock, length, deadline))
+    try:
+        head += _exactly(sock, LENGTH.size - len(head), deadline)
+        (length,) = LENGTH.unpack(head)
+        if length > MAX_MESSAGE:
+            raise ValueError("message too long")
+        return _parse(_exactly(sock, length, deadline)), fds
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(message, dict):
         raise ValueError("not a message")
-    return message, fds
+    return message
 
 
 def _exactly(sock: socket.socket, count: int, deadline: float | None) -> bytes:

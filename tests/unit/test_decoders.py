@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from moderation.decoder_wire import to_request, to_result
+from moderation.decoder_wire import LENGTH, receive, to_request, to_result
 from moderation.decoders import DecoderPool
 from moderation.errors import MediaError, OverloadedError, ServiceError, UnsupportedMediaError
 from moderation.images import DecodePlan, decode_image
@@ -352,3 +353,25 @@ def zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        LENGTH.pack(1 << 30),
+        LENGTH.pack(3) + b"[1]",
+        LENGTH.pack(2) + b"no",
+        LENGTH.pack(200_000) + b"[" * 200_000,
+    ],
+)
+def test_descriptors_that_come_with_nonsense_are_closed(message: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull) as file:  # noqa: PTH123
+        before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+        socket.send_fds(theirs, [message[:4]], [file.fileno(), file.fileno()])
+        sender = threading.Thread(target=theirs.sendall, args=(message[4:],))
+        sender.start()
+        with pytest.raises(ValueError, match=r"\S"):
+            receive(ours, time.monotonic() + 10)
+        sender.join()
+        assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
