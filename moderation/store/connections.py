@@ -49,6 +49,8 @@ def make_engine(url: URL, *, pool_size: int) -> Engine:
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_S,
+        # Values are callers' texts, callback URLs with their secrets among them: never logged.
+        "hide_parameters": True,
     }
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, **pool)

@@ -137,6 +137,17 @@ def test_a_number_out_of_range_is_the_callers_fault(db: Database) -> None:
         jobs.submit(db, new_item(priority=2**70))
 
 
+def test_values_of_callers_stay_out_of_errors(db: Database) -> None:
+    def ask() -> None:
+        with db.connect() as connection:
+            connection.execute(text("SELECT 1 FROM missing WHERE x = :x"), {"x": "a secret"})
+
+    with pytest.raises(StoreError) as error:
+        ask()
+    assert "missing" in str(error.value.__cause__)
+    assert "a secret" not in str(error.value.__cause__)
+
+
 def test_times_without_a_zone_are_refused(db: Database) -> None:
     naive = datetime(2026, 1, 1)  # noqa: DTZ001 - the point of the test
     with pytest.raises(StoreError) as error:
