@@ -23,7 +23,7 @@ from api.deps import (
     cached_counts,
     cached_workers,
 )
-from api.limits import BodyCap, RateLimiter
+from api.limits import BodyCap, RateLimiter, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
 from api.routes import catalog, health, images, items, jobs
@@ -75,6 +75,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
             policies=policies,
             keyring=Keyring(db, secret.get_secret_value() if secret else None),
             limiter=RateLimiter(settings.rate_limit_per_minute),
+            uploads=UploadRoom(settings.max_upload_bytes),
             metrics=metrics,
             workers=cached_workers(db),
             counts=cached_counts(db),

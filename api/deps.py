@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 
 from api.auth import Keyring
 from api.cached import Cached
-from api.limits import RateLimiter
+from api.limits import RateLimiter, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
 from moderation.policy import Policy
@@ -87,6 +87,7 @@ class Gateway:
     policies: Mapping[str, Policy]
     keyring: Keyring
     limiter: RateLimiter
+    uploads: UploadRoom
     metrics: Metrics
     workers: Cached[tuple[WorkerRow, ...]]
     counts: Cached[Mapping[JobState, int]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moderation.errors import LimitError
+from moderation.errors import LimitError, OverloadedError
 
 ROUNDING = 1e-6
 """Tokens that floating point may lose."""
@@ -59,6 +60,30 @@ def declared_length(scope: Scope) -> int:
 def too_large(cap: int) -> LimitError:
     """The error for a body of more than `cap` bytes."""
     return LimitError(f"The body is larger than {cap} bytes.", code="too_large")
+
+
+class UploadRoom:
+    """Room for the bodies that one process takes in at the same time: `size` bytes together.
+
+    Used in its event loop alone.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """Keep room for a body of at most `count` bytes (one that is larger than all of it
+        takes all of it). Raises OverloadedError."""
+        needed = min(count, self._size)
+        if needed > self._free:
+            raise OverloadedError("Too many uploads at once; try again later.")
+        self._free -= needed
+        try:
+            yield
+        finally:
+            self._free += needed
 
 
 class RateLimitedError(LimitError):

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=32 * MIB, gt=0)
     max_batch_bytes: int = Field(default=128 * MIB, gt=0)
     max_batch_parts: int = Field(default=64, gt=0)
+    max_upload_bytes: int = Field(
+        default=512 * MIB,
+        gt=0,
+        description="bodies that a gateway takes in at the same time, together; above it, a POST "
+        "is answered 503",
+    )
     default_policy: str = "default"
     wait_default: float = Field(default=10.0, ge=0, description="seconds an image POST waits")
     wait_max: float = Field(default=60.0, ge=0)
@@ -104,6 +110,12 @@ class Settings(BaseSettings):
     )
     max_attempts: int = Field(default=5, ge=1)
     job_deadline: float = Field(default=900.0, gt=0)
+    retain_days: float = Field(
+        default=30.0,
+        ge=2,
+        description="idempotency keys, events and callbacks that are through are deleted "
+        "after so long; items, verdicts and media are kept",
+    )
 
     # callbacks and user URLs
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

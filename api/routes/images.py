@@ -14,7 +14,7 @@ from api import bodies
 from api.auth import WriteKey, charge
 from api.deps import Gateway, GatewayDep, in_share, in_thread
 from api.ingest import Options, Upload, accept, fetch_picture, no_file, publish
-from api.limits import too_large
+from api.limits import declared_length, too_large
 from api.problems import problem_for, request_id_of
 from api.schemas import examples, params
 from api.schemas.answers import Accepted, Batch, BatchPart
@@ -24,7 +24,7 @@ from moderation.errors import FetchError, InputError, ModerationError, PolicyErr
 from moderation.policy import choose_policy
 from moderation.store import items
 from moderation.store.records import KeyRow, Submission
-from moderation.types import Verdict
+from moderation.types import Problem, Verdict
 
 router = APIRouter(tags=["images"])
 
@@ -94,9 +94,10 @@ async def post_image(
     A picture whose header is fine but that cannot be decoded has a verdict with status
     `failed`; a header that is no picture's is refused at once with 415.
     """
-    upload = await _upload(request, gateway)
-    answer = await _submit(gateway, key, upload, options, seconds)
-    return _respond(answer)
+    with gateway.uploads.hold(_size(request, gateway.settings.max_image_bytes)):
+        # The bytes are not named here: they are given up before the wait begins.
+        submission = await _accept(gateway, key, await _upload(request, gateway), options)
+    return _respond(await _await(gateway, submission, options, seconds))
 
 
 @router.post(
@@ -117,34 +118,46 @@ async def post_batch(
     kind = bodies.media_type(request)
     if kind != bodies.MULTIPART:
         raise bodies.unsupported(kind, bodies.MULTIPART)
-    async with bodies.files(request, at_most=gateway.settings.max_batch_parts) as parts:
-        if not parts:
-            raise no_file()
-        charge(request, gateway, key, cost=len(parts) - 1)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        gate = asyncio.Semaphore(BATCH_AT_ONCE)
-        request_id = request_id_of(request.scope)
+    loop = asyncio.get_running_loop()
+    gate = asyncio.Semaphore(BATCH_AT_ONCE)
+    request_id = request_id_of(request.scope)
 
-        async def one(index: int, part: UploadFile) -> BatchPart:
-            told = options.for_part(index)
-            try:
-                async with gate:
-                    upload = Upload(await _bytes(gateway, part), part.filename)
-                    submission = await _accept(gateway, key, upload, told)
-                left = max(0.0, until - loop.time())
-                answer = await _await(gateway, submission, told, left)
-            except ModerationError as error:
-                problem = problem_for(error, request_id)
-                return BatchPart(
-                    index=index, source=part.filename, status=problem.status, problem=problem
-                )
-            if isinstance(answer, Verdict):
-                return BatchPart(index=index, source=part.filename, status=200, verdict=answer)
-            return BatchPart(index=index, source=part.filename, status=202, accepted=answer)
+    async def take(index: int, part: UploadFile) -> Submission | Problem:
+        try:
+            async with gate:
+                upload = await _read(gateway, part)
+                return await _accept(gateway, key, upload, options.for_part(index))
+        except ModerationError as error:
+            return problem_for(error, request_id)
 
-        results = await asyncio.gather(*(one(i, part) for i, part in enumerate(parts)))
+    async def answer(taken: Submission | Problem) -> Answer | Problem:
+        if isinstance(taken, Problem):
+            return taken
+        try:
+            return await _await(gateway, taken, options, max(0.0, until - loop.time()))
+        except ModerationError as error:
+            return problem_for(error, request_id)
+
+    # All parts are stored, and their bytes given up, before the wait begins.
+    with gateway.uploads.hold(_size(request, gateway.settings.max_batch_bytes)):
+        async with bodies.files(request, at_most=gateway.settings.max_batch_parts) as parts:
+            if not parts:
+                raise no_file()
+            charge(request, gateway, key, cost=len(parts) - 1)
+            until = loop.time() + seconds
+            names = [part.filename for part in parts]
+            taken = await asyncio.gather(*(take(i, part) for i, part in enumerate(parts)))
+    answers = await asyncio.gather(*(answer(one) for one in taken))
+    results = [_part(i, *told) for i, told in enumerate(zip(names, answers, strict=True))]
     return _json(Batch(results=results).model_dump_json())
+
+
+def _part(index: int, name: str | None, answer: Answer | Problem) -> BatchPart:
+    if isinstance(answer, Problem):
+        return BatchPart(index=index, source=name, status=answer.status, problem=answer)
+    if isinstance(answer, Verdict):
+        return BatchPart(index=index, source=name, status=200, verdict=answer)
+    return BatchPart(index=index, source=name, status=202, accepted=answer)
 
 
 async def _upload(request: Request, gateway: Gateway) -> Upload:
@@ -154,7 +167,7 @@ async def _upload(request: Request, gateway: Gateway) -> Upload:
         async with bodies.files(request, at_most=1) as parts:
             if not parts:
                 raise no_file()
-            return Upload(await _bytes(gateway, parts[0]), parts[0].filename)
+            return await _read(gateway, parts[0])
     if kind == bodies.JSON:
         body = await bodies.read_json(request, params.UrlBody)
         if not gateway.settings.fetch_enabled:
@@ -167,19 +180,19 @@ async def _upload(request: Request, gateway: Gateway) -> Upload:
     )
 
 
-async def _bytes(gateway: Gateway, part: UploadFile) -> bytes:
-    """A part's bytes. Raises LimitError before it reads too large a one."""
+def _size(request: Request, limit: int) -> int:
+    """Bytes that a request may bring: what it declares, or `limit` where that tells nothing
+    (a body in chunks, a URL)."""
+    declared = declared_length(request.scope)
+    return limit if declared == 0 or bodies.media_type(request) == bodies.JSON else declared
+
+
+async def _read(gateway: Gateway, part: UploadFile) -> Upload:
+    """A part's bytes and name. Raises LimitError before it reads too large a one."""
     limit = gateway.settings.max_image_bytes
     if part.size is not None and part.size > limit:
         raise too_large(limit)
-    return await part.read()
-
-
-async def _submit(
-    gateway: Gateway, key: KeyRow, upload: Upload, options: Options, seconds: float
-) -> Answer:
-    submission = await _accept(gateway, key, upload, options)
-    return await _await(gateway, submission, options, seconds)
+    return Upload(await part.read(), part.filename)
 
 
 async def _accept(gateway: Gateway, key: KeyRow, upload: Upload, options: Options) -> Submission:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from httpx import Response
 
+from api.ingest import Upload
 from moderation import fetch
 from moderation.errors import FetchError
 from moderation.store.records import Claim, JobState
@@ -389,6 +391,64 @@ def test_a_full_queue_is_503_with_retry_after(tmp_path: Path) -> None:
         response = gate.post(png(shade=1), "?wait=0")
         problem(response, 503, "overloaded")
         assert int(response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("path", ["/v1/images", "/v1/images:batch"])
+def test_a_request_that_waits_holds_no_bytes(
+    idle: Gate, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    alive: list[weakref.ref[Upload]] = []
+
+    class Watched(Upload):
+        """Without slots, so that it can be referred to weakly."""
+
+        def __init__(self, data: bytes, source: str | None = None) -> None:
+            super().__init__(data, source)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr("api.routes.images.Upload", Watched)
+    held: list[bool] = []
+
+    def late() -> None:
+        job_id = idle.stack.producer.queue.get(timeout=10)
+        assert job_id is not None
+        until = time.monotonic() + 5
+        while any(one() is not None for one in alive) and time.monotonic() < until:
+            time.sleep(0.01)
+        held.extend(one() is not None for one in alive)
+        idle.stack.finish_one(job_id)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    response = idle.client.post(f"{path}?wait=30", files=[("file", ("a.png", png()))])
+    thread.join()
+    assert response.status_code == 200, response.text
+    assert held == [False]
+
+
+def test_more_uploads_at_once_than_there_is_room_for_are_503(tmp_path: Path) -> None:
+    with running(tmp_path / "home", finish=False, max_upload_bytes=1500) as gate:
+        entered, let_go = threading.Event(), threading.Event()
+        blobs = gate.stack.app.state.gateway.blobs
+        put = blobs.put
+
+        def slow(key: str, data: bytes) -> None:
+            entered.set()
+            assert let_go.wait(30)
+            put(key, data)
+
+        blobs.put = slow
+        answers: list[Response] = []
+        first = png(comment=b"x" * 800)
+        thread = threading.Thread(target=lambda: answers.append(gate.post(first, "?wait=0")))
+        thread.start()
+        assert entered.wait(30)
+        problem(gate.post(png(comment=b"y" * 800), "?wait=0"), 503, "overloaded")
+        let_go.set()
+        thread.join()
+        assert [answer.status_code for answer in answers] == [202]
+        larger_than_all = gate.post(png(comment=b"z" * 2000), "?wait=0")
+        assert larger_than_all.status_code == 202, "alone it may pass"
 
 
 # --- batch ------------------------------------------------------------------------------
