@@ -15,7 +15,7 @@ from celery.worker import state
 from moderation.errors import BrokerError
 from moderation.tasks import handle
 from moderation.tasks.enqueue import Producer
-from workers.process import DRAIN_S, EXIT_QUIET, exit_now
+from workers.process import DRAIN_S, EXIT_QUIET, exit_now, vital
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Consumer:
     def run(self) -> None:
         """Consume until `stop`; returns when the running work has ended."""
         for target in (self._guard_drain, self._guard_quiet):
-            threading.Thread(target=target, name=target.__name__, daemon=True).start()
+            vital(target.__name__, target).start()
         controller = self._app.WorkController(
             hostname=self._name,
             pool="threads",

@@ -14,6 +14,7 @@ from moderation.errors import ServiceError
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
 from moderation.store.records import WorkerRow
+from workers.process import vital
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Heartbeat:
         self._lease_s = lease_s
         self._stop = threading.Event()
         self._changed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = vital("heartbeat", self._run)
 
     def start(self) -> None:
         self._thread.start()

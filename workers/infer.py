@@ -6,7 +6,6 @@ ends the process with exit code 2 and one line that says how to mend it.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import threading
@@ -17,11 +16,11 @@ from typing import Final
 from moderation.analyse import Analyser
 from moderation.blobs import open_blobs
 from moderation.decoders import DecoderPool
-from moderation.errors import ConfigError, ServiceError
+from moderation.errors import ServiceError
 from moderation.models.runner import Scorer, load_scorer
-from moderation.settings import Settings, load_settings
+from moderation.settings import Settings
 from moderation.store import jobs
-from moderation.store.engine import Database, migrate, open_database, schema_is_current
+from moderation.store.engine import Database
 from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
@@ -30,14 +29,14 @@ from moderation.wake import Waker
 from workers.consumer import Consumer
 from workers.heartbeat import Heartbeat, new_row
 from workers.process import (
-    EXIT_CONFIG,
     EXIT_FAILED,
     EXIT_HUNG,
     EXIT_OK,
     exit_now,
     on_stop_signals,
-    set_up_logging,
-    worker_id,
+    open_ready,
+    run_worker,
+    vital,
 )
 
 log = logging.getLogger(__name__)
@@ -48,19 +47,7 @@ WATCH_S: Final = 0.5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker until SIGTERM or SIGINT; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m workers.infer", description=__doc__)
-    parser.add_argument("--id", help="the worker's id, which owns its leases")
-    options = parser.parse_args(argv)
-    try:
-        settings = load_settings()
-        set_up_logging(settings, ROLE)
-        return serve(settings, options.id or worker_id(ROLE))
-    except ConfigError as error:
-        sys.stderr.write(f"infer worker: {error}\n")
-        return EXIT_CONFIG
-    except ServiceError as error:
-        sys.stderr.write(f"infer worker: {error}\n")
-        return EXIT_FAILED
+    return run_worker(ROLE, __doc__, serve, argv)
 
 
 def serve(settings: Settings, owner: str) -> int:
@@ -118,14 +105,6 @@ def serve(settings: Settings, owner: str) -> int:
         return EXIT_OK if consumer.stopping else EXIT_FAILED
 
 
-def open_ready(settings: Settings) -> Database:
-    """The database, with the schema of this version. Raises ConfigError, StoreError."""
-    db = open_database(settings.database)
-    if not schema_is_current(db):
-        migrate(settings.database)
-    return db
-
-
 def release(db: Database, owner: str) -> None:
     """Give all leases of this worker back."""
     try:
@@ -156,7 +135,7 @@ def watch(scorer: Scorer, limit_s: float, db: Database, owner: str) -> None:
                 release(db, owner)
                 exit_now(EXIT_HUNG)
 
-    threading.Thread(target=look, name="watchdog", daemon=True).start()
+    vital("watchdog", look).start()
 
 
 if __name__ == "__main__":

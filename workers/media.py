@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
-from moderation.errors import ConfigError, ServiceError
-from moderation.settings import Settings, load_settings
-from moderation.store.engine import migrate, open_database, schema_is_current
+from moderation.settings import Settings
 from moderation.tasks.app import make_app
 from moderation.tasks.deliver import Deliverer
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import DELIVER, LIGHT
 from moderation.tasks.sweep import Sweeper
+from moderation.wake import Waker
 from workers.consumer import Consumer
 from workers.heartbeat import Heartbeat, new_row
 from workers.process import (
-    EXIT_CONFIG,
     EXIT_FAILED,
     EXIT_OK,
     on_stop_signals,
-    set_up_logging,
-    worker_id,
+    open_ready,
+    run_worker,
+    vital,
 )
 
 log = logging.getLogger(__name__)
@@ -37,19 +36,7 @@ CONCURRENCY: Final = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker until SIGTERM or SIGINT; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m workers.media", description=__doc__)
-    parser.add_argument("--id", help="the worker's id")
-    options = parser.parse_args(argv)
-    try:
-        settings = load_settings()
-        set_up_logging(settings, ROLE)
-        return serve(settings, options.id or worker_id(ROLE))
-    except ConfigError as error:
-        sys.stderr.write(f"media worker: {error}\n")
-        return EXIT_CONFIG
-    except ServiceError as error:
-        sys.stderr.write(f"media worker: {error}\n")
-        return EXIT_FAILED
+    return run_worker(ROLE, __doc__, serve, argv)
 
 
 def serve(settings: Settings, name: str) -> int:
@@ -57,10 +44,8 @@ def serve(settings: Settings, name: str) -> int:
     stop = threading.Event()
     on_stop_signals(stop.set)
     with ExitStack() as stack:
-        db = open_database(settings.database)
+        db = open_ready(settings)
         stack.callback(db.close)
-        if not schema_is_current(db):
-            migrate(settings.database)
         heartbeat = Heartbeat(db, new_row(name, ROLE))
         heartbeat.start()
         stack.callback(heartbeat.stop)
@@ -68,9 +53,11 @@ def serve(settings: Settings, name: str) -> int:
         stack.callback(producer.close)
         deliverer = Deliverer(db, settings)
         stack.callback(deliverer.close)
-        sweeper = Sweeper(db, producer, settings, on_swept=deliverer.poke)
+        waker = Waker(settings.redis)
+        stack.callback(waker.close)
+        sweeper = Sweeper(db, producer, waker, settings, on_swept=deliverer.poke)
         loops = [
-            threading.Thread(target=loop, args=(stop,), name=label, daemon=True)
+            vital(label, partial(loop, stop))
             for label, loop in (("sweeper", sweeper.run), ("deliverer", deliverer.run))
         ]
         for thread in loops:

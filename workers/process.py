@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
 import redis
 
-from moderation.settings import Settings
+from moderation.errors import ConfigError, ServiceError
+from moderation.settings import Settings, load_settings
+from moderation.store.engine import Database, migrate, open_database, schema_is_current
+
+log = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -27,6 +33,34 @@ EXIT_QUIET: Final = 71
 
 DRAIN_S: Final = 20.0
 """What runs at SIGTERM may finish within this; leases are released afterwards."""
+
+
+def run_worker(
+    role: str,
+    description: str | None,
+    serve: Callable[[Settings, str], int],
+    argv: Sequence[str] | None,
+) -> int:
+    """A worker's `main`: options, settings, log, then `serve` with the worker's id; returns the
+    exit code. Our own errors are one line on stderr."""
+    parser = argparse.ArgumentParser(prog=f"python -m workers.{role}", description=description)
+    parser.add_argument("--id", help="the worker's id, which owns its leases")
+    options = parser.parse_args(argv)
+    try:
+        settings = load_settings()
+        set_up_logging(settings, role)
+        return serve(settings, options.id or worker_id(role))
+    except (ConfigError, ServiceError) as error:
+        sys.stderr.write(f"{role} worker: {error}\n")
+        return EXIT_CONFIG if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def open_ready(settings: Settings) -> Database:
+    """The database, with the schema of this version. Raises ConfigError, StoreError."""
+    db = open_database(settings.database)
+    if not schema_is_current(db):
+        migrate(settings.database)
+    return db
 
 
 def worker_id(role: str) -> str:
@@ -73,6 +107,20 @@ def on_stop_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
+
+
+def vital(name: str, run: Callable[[], None]) -> threading.Thread:
+    """A daemon thread that the process is no use without: when `run` raises, the process ends,
+    and whoever supervises it starts it again. Not started yet."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except Exception:
+            log.exception("%s failed: starting again", name)
+            exit_now(EXIT_FAILED)
+
+    return threading.Thread(target=guarded, name=name, daemon=True)
 
 
 def exit_now(code: int) -> None:

@@ -122,12 +122,17 @@ _CLAIMED = (
 
 
 def renew(db: Database, owner: str, lease_s: float, *, now: datetime | None = None) -> int:
-    """Prolongs all running leases of the owner; how many. Raises StoreError."""
+    """Prolongs the running leases of the owner; how many. Raises StoreError.
+
+    Not those of jobs past their deadline: a thread that hangs beside a living heartbeat would
+    keep its job for ever. Their leases run out, and the sweeper ends them.
+    """
     moment = clock(now)
+    in_time = or_(job.c.deadline.is_(None), job.c.deadline > moment)
     with db.begin() as connection:
         return connection.execute(
             update(job)
-            .where(job.c.id.in_(_running_of(owner)))
+            .where(job.c.id.in_(_running_of(owner, in_time)))
             .values(lease_until=moment + timedelta(seconds=lease_s))
         ).rowcount
 
@@ -226,11 +231,11 @@ def release_owner(db: Database, owner: str, *, now: datetime | None = None) -> i
         return len(ids)
 
 
-def _running_of(owner: str) -> Select[tuple[str]]:
+def _running_of(owner: str, *conditions: ColumnElement[bool]) -> Select[tuple[str]]:
     # Locked in the order of their ids, so that two such updates cannot block each other.
     return (
         select(job.c.id)
-        .where(job.c.state == JobState.RUNNING.value, job.c.owner == owner)
+        .where(job.c.state == JobState.RUNNING.value, job.c.owner == owner, *conditions)
         .order_by(job.c.id)
         .with_for_update()
     )

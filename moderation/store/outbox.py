@@ -64,6 +64,11 @@ def mark_retry(db: Database, row_id: str, *, error: str, at: datetime) -> None:
     _mark(db, row_id, state="pending", due=at, error=error)
 
 
+def put_back(db: Database, row_id: str, *, at: datetime) -> None:
+    """It was taken and not tried: due at `at`, and the attempt does not count."""
+    _mark(db, row_id, state="pending", due=at, attempts=outbox.c.attempts - 1)
+
+
 def mark_dead(db: Database, row_id: str, error: str) -> None:
     """It failed for good."""
     _mark(db, row_id, state="dead", error=error)

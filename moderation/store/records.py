@@ -45,7 +45,7 @@ class NewMedia:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A submission. `deadline`: after it, a job that has not run is failed to review."""
+    """A submission. `deadline`: a job that has not ended by then is failed to review."""
 
     tenant: str
     media: NewMedia

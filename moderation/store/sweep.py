@@ -6,6 +6,7 @@ sweepers may run at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,11 +31,13 @@ class TaskHint:
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """`republish`: tasks that the caller publishes now. `expired`: leases that ran out and are
-    queued again. `failed`: jobs ended for want of attempts. `overdue`: ended by their deadline.
-    `cancelled`: called off while nobody ran them."""
+    """`republish`: tasks that the caller publishes now. `ended`: ids of the jobs that the sweep
+    ended, for want of attempts (`failed`), by their deadline (`overdue`) or because they were
+    called off while nobody ran them (`cancelled`). `expired`: leases that ran out and are queued
+    again."""
 
     republish: tuple[TaskHint, ...]
+    ended: tuple[str, ...]
     expired: int
     failed: int
     overdue: int
@@ -56,14 +59,22 @@ def sweep(
     lost message. Raises StoreError.
     """
     moment = clock(now)
-    ended = {"failed": 0, "overdue": 0, "cancelled": 0}
+    ended: dict[str, str] = {}
     for job_id in _hopeless(db, max_attempts, limit, moment):
         outcome = _end(db, job_id, max_attempts, moment)
         if outcome is not None:
-            ended[outcome] += 1
+            ended[job_id] = outcome
     expired = _requeue_expired(db, limit, moment)
     republish = _due_tasks(db, timedelta(seconds=republish_after_s), limit, moment)
-    return SweepResult(republish=republish, expired=expired, **ended)
+    why = Counter(ended.values())
+    return SweepResult(
+        republish=republish,
+        ended=tuple(ended),
+        expired=expired,
+        failed=why["failed"],
+        overdue=why["overdue"],
+        cancelled=why["cancelled"],
+    )
 
 
 def _abandoned(now: datetime) -> ColumnElement[bool]:
@@ -106,7 +117,7 @@ def _end(db: Database, job_id: str, max_attempts: int, now: datetime) -> str | N
             detail = f"The analysis was started {held.attempt} times and never ended."
         else:
             why, code = "overdue", "deadline_passed"
-            detail = "The job did not run before its deadline."
+            detail = "The job did not end before its deadline."
         verdict = undecided(connection, held, Status.FAILED, code=code, detail=detail)
         end_job(connection, held, JobState.FAILED, verdict, now, error=detail)
         return why

@@ -258,6 +258,7 @@ idempotency = Table(
     Column("item_id", ID, nullable=False),
     Column("job_id", ID, nullable=False),
     _created(),
+    Index(None, "created"),
 )
 
 api_key = Table(

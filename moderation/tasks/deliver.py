@@ -181,7 +181,7 @@ class Deliverer:
     def _put_back(self, row: OutboxRow, delay_s: float) -> None:
         at = datetime.now(UTC) + timedelta(seconds=delay_s)
         try:
-            outbox.mark_retry(self._db, row.id, error="receiver is busy", at=at)
+            outbox.put_back(self._db, row.id, at=at)
         except ServiceError as error:
             log.warning("callback %s keeps its claim: %s", row.event_id, error)
 

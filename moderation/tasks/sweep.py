@@ -8,19 +8,23 @@ Any number of sweepers may run; the database hands each row to one of them.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from moderation.errors import BrokerError, ServiceError
 from moderation.settings import Settings
-from moderation.store import jobs
+from moderation.store import jobs, retention
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 200
+PRUNE_EVERY_S: Final = 600.0
 ALL: Final = 5_000
 """Bound of a sweep that publishes everything anew; databases limit the variables of a query."""
 
@@ -33,22 +37,34 @@ class Publisher(Protocol):
     def run_id(self) -> str: ...
 
 
+class Wake(Protocol):
+    """`moderation.wake.Waker`, as far as the sweeper needs it."""
+
+    def wake(self, job_id: str) -> None: ...
+
+
 class Sweeper:
-    """Sweeps every `settings.sweep_seconds`. `on_swept` is called after every sweep."""
+    """Sweeps every `settings.sweep_seconds`, and wakes who waits for a job that a sweep ended.
+
+    `on_swept` is called after every sweep.
+    """
 
     def __init__(
         self,
         db: Database,
         producer: Publisher,
+        waker: Wake,
         settings: Settings,
         *,
         on_swept: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._producer = producer
+        self._waker = waker
         self._settings = settings
         self._on_swept = on_swept
         self._broker: str | None = None
+        self._pruned = -math.inf
         self._owed = True  # what was published before this process began is unknown
 
     def run(self, stop: threading.Event) -> None:
@@ -56,6 +72,7 @@ class Sweeper:
         while True:
             try:
                 self.once()
+                self.prune()
             except ServiceError as error:
                 log.warning("not swept: %s", error)
             self._on_swept()
@@ -88,7 +105,23 @@ class Sweeper:
             )
         if broker is None:
             return 0
+        for job_id in result.ended:
+            self._waker.wake(job_id)
         return self._publish(result.republish)
+
+    def prune(self) -> int:
+        """Delete what `settings.retain_days` no longer keeps, now and then, a bounded number
+        of rows at a time; returns how many. Raises StoreError."""
+        now = time.monotonic()
+        if now - self._pruned < PRUNE_EVERY_S:
+            return 0
+        before = datetime.now(UTC) - timedelta(days=self._settings.retain_days)
+        deleted = retention.prune(self._db, before=before)
+        if deleted:
+            log.info("%d old rows deleted", deleted)
+        else:
+            self._pruned = now  # nothing was left: until then, every sweep takes its share
+        return deleted
 
     def _broker_now(self) -> str | None:
         try:

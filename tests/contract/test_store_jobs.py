@@ -150,6 +150,19 @@ def test_renewed_leases_do_not_expire(db: Database) -> None:
     assert states == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
 
 
+def test_a_job_past_its_deadline_is_not_renewed(db: Database) -> None:
+    hanging = jobs.submit(db, new_item("hangs", deadline=later(60)), now=NOW)
+    claimed(db, hanging.job_id)
+    assert jobs.renew(db, "w1", 15, now=later(59)) == 1
+    assert jobs.renew(db, "w1", 15, now=later(61)) == 0
+    assert jobs.sweep(db, republish_after_s=100, max_attempts=5, now=later(73)).ended == ()
+    swept = jobs.sweep(db, republish_after_s=100, max_attempts=5, now=later(75))
+    assert (swept.ended, swept.overdue) == ((hanging.job_id,), 1)
+    verdict = items.verdict_of_job(db, hanging.job_id)
+    assert verdict is not None
+    assert (verdict.status, verdict.decision) == (Status.FAILED, Decision.REVIEW)
+
+
 def test_release_queues_again_after_a_back_off_until_attempts_are_used_up(db: Database) -> None:
     sub = jobs.submit(db, new_item(callback_url="https://h.example/x"), now=NOW)
     outbox.task_sent(db, sub.job_id, now=NOW)

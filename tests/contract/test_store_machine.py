@@ -138,6 +138,10 @@ class Life(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         swept = jobs.sweep(self.db, republish_after_s=5, max_attempts=MAX_ATTEMPTS, now=self.now)
+        assert len(swept.ended) == swept.failed + swept.overdue + swept.cancelled
+        for job_id in swept.ended:
+            assert jobs.get_job(self.db, "default", job_id).state.ended
+            assert job_id not in self.ended
         for hint in swept.republish:
             row = jobs.get_job(self.db, "default", hint.job_id)
             assert (row.state, row.cancel_requested) == (JobState.QUEUED, False)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from moderation.errors import AccessError, InputError, NotFoundError
-from moderation.store import events, fleet, jobs, keys, outbox
+from moderation.store import events, fleet, jobs, keys, outbox, retention
 from moderation.store.engine import Database
 from moderation.store.records import OutboxRow, WorkerRow
 from moderation.store.tables import api_key, audit
@@ -59,6 +59,14 @@ class TestOutbox:
         (again,) = outbox.due_callbacks(db, 5, now=later(60))
         assert isinstance(again, OutboxRow)
         assert (again.event_id, again.payload) == (row.event_id, row.payload)
+
+    def test_one_that_was_put_back_has_lost_no_attempt(self, db: Database) -> None:
+        callbacks(db, 1)
+        (row,) = outbox.due_callbacks(db, 5, now=later(1))
+        outbox.put_back(db, row.id, at=later(4))
+        assert outbox.due_callbacks(db, 5, now=later(3)) == []
+        (again,) = outbox.due_callbacks(db, 5, now=later(4))
+        assert (row.attempts, again.attempts) == (1, 1)
 
     def test_the_longest_due_come_first(self, db: Database) -> None:
         callbacks(db, 4)
@@ -211,3 +219,42 @@ class TestEvents:
 
         together(work, 7)
         assert seen == [row.id for row in events.after(db, "default", 0, limit=1000)]
+
+
+class TestRetention:
+    def test_only_what_is_old_and_through_goes(self, db: Database) -> None:
+        for number, key in enumerate(("old", "new")):
+            at = later(number * 100)
+            jobs.submit(db, new_item(key, idempotency_key=key, request_hash="h"), now=at)
+        for n, url in enumerate(("sent", "dead", "waits")):
+            sub = jobs.submit(db, new_item(n, callback_url=f"https://{url}.example/"), now=NOW)
+            jobs.cancel(db, "default", sub.job_id, now=NOW)
+        for row in outbox.due_callbacks(db, 10, lease_s=1, now=NOW):
+            if "sent" in str(row.target):
+                outbox.mark_sent(db, row.id, now=NOW)
+            elif "dead" in str(row.target):
+                outbox.mark_dead(db, row.id, "gone")
+        newest = max(row.id for row in events.after(db, "default", 0) if row.created == later(100))
+
+        # One key, two callbacks; queued: 1 old, 3 cancelled; decided: 3.
+        assert retention.prune(db, before=later(50)) == 1 + 2 + 7
+        assert retention.prune(db, before=later(50)) == 0
+
+        assert [row.id for row in events.after(db, "default", 0)] == [newest]
+        (left,) = outbox.due_callbacks(db, 10, now=later(60))
+        assert "waits" in str(left.target)
+        again = jobs.submit(db, new_item("new", idempotency_key="new", request_hash="h"))
+        assert again.replayed
+        assert not jobs.submit(db, new_item("old", idempotency_key="old")).replayed
+
+    def test_a_bite_at_a_time(self, db: Database) -> None:
+        for n in range(7):
+            jobs.submit(db, new_item(n, idempotency_key=str(n), tenant=f"t{n % 2}"), now=NOW)
+        bites = [retention.prune(db, before=later(1), limit=3) for _ in range(4)]
+        assert bites == [6, 6, 2, 0], "of two tables"
+
+    def test_two_at_once_do_not_disturb_each_other(self, db: Database) -> None:
+        for n in range(40):
+            jobs.submit(db, new_item(n, idempotency_key=str(n)), now=NOW)
+        deleted = together(lambda _n: retention.prune(db, before=later(1)), 4)
+        assert sum(deleted) == 80

@@ -127,7 +127,7 @@ def test_a_private_target_that_is_not_allowed_is_never_connected(
 def test_a_slow_receiver_does_not_hold_up_others(db: Database, tmp_path: Path) -> None:
     let_go = threading.Event()
     lock = threading.Lock()
-    slow_now, slow_most, fast = 0, 0, 0
+    slow_now, slow_most, slow, fast = 0, 0, 0, 0
 
     def send(
         url: str,
@@ -137,12 +137,13 @@ def test_a_slow_receiver_does_not_hold_up_others(db: Database, tmp_path: Path) -
         allow: Sequence[str],
         timeout_s: float,
     ) -> int:
-        nonlocal slow_now, slow_most, fast
+        nonlocal slow_now, slow_most, slow, fast
         if "slow" not in url:
             with lock:
                 fast += 1
             return 204
         with lock:
+            slow += 1
             slow_now += 1
             slow_most = max(slow_most, slow_now)
         let_go.wait(PATIENCE_S)
@@ -158,6 +159,8 @@ def test_a_slow_receiver_does_not_hold_up_others(db: Database, tmp_path: Path) -
         until(lambda: fast == 20, "all of the fast receiver's callbacks are there")
         assert slow_now == slow_most == PER_RECEIVER
         let_go.set()
+    attempts = sum(attempts for _, attempts, _ in states(db))
+    assert attempts == fast + slow, "to wait in line is no attempt"
 
 
 def test_two_deliverers_never_send_the_same_at_once(db: Database, tmp_path: Path) -> None:

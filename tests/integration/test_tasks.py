@@ -20,7 +20,7 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import items, jobs, outbox
+from moderation.store import events, items, jobs, outbox
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
 from moderation.tasks.image import ImageRuntime, pack, run_image
@@ -239,7 +239,7 @@ def test_two_sweepers_share_the_work(db: Database, tmp_path: Path) -> None:
     ids = {submit(db, None) for _ in range(30)}
     settings = load_settings(home=tmp_path)
     recorders = [Recorder(), Recorder()]
-    sweepers = [Sweeper(db, recorder, settings) for recorder in recorders]
+    sweepers = [Sweeper(db, recorder, recorder, settings) for recorder in recorders]
     for sweeper in sweepers:
         sweeper.once()  # what is not yet due is left alone
     assert [recorder.sent for recorder in recorders] == [[], []]
@@ -263,7 +263,7 @@ def test_two_sweepers_share_the_work(db: Database, tmp_path: Path) -> None:
 
 def test_a_new_broker_gets_every_queued_job_at_once(db: Database, tmp_path: Path) -> None:
     recorder = Recorder()
-    sweeper = Sweeper(db, recorder, load_settings(home=tmp_path))
+    sweeper = Sweeper(db, recorder, recorder, load_settings(home=tmp_path))
     sweeper.once()
     job_id = submit(db, None)
     outbox.task_sent(db, job_id)
@@ -276,13 +276,37 @@ def test_a_new_broker_gets_every_queued_job_at_once(db: Database, tmp_path: Path
 
 def test_nothing_is_forgotten_while_the_broker_is_away(db: Database, tmp_path: Path) -> None:
     recorder = Recorder()
-    sweeper = Sweeper(db, recorder, load_settings(home=tmp_path))
+    sweeper = Sweeper(db, recorder, recorder, load_settings(home=tmp_path))
     sweeper.once()
     backdate(db, submit(db, None))
     recorder.away = True
     assert sweeper.once() == 0
     recorder.away = False
     assert sweeper.once() == 1
+
+
+def test_who_waits_for_a_job_that_a_sweep_ends_is_woken(db: Database, tmp_path: Path) -> None:
+    recorder = Recorder()
+    sweeper = Sweeper(db, recorder, recorder, load_settings(home=tmp_path, max_attempts=1))
+    job_id, other = submit(db, None), submit(db, None)
+    assert jobs.claim(db, job_id, "dead", 0.0) is not None
+    sweeper.once()
+    assert recorder.woken == [job_id]
+    assert jobs.get_job(db, DEFAULT_TENANT, job_id).state is JobState.FAILED
+    assert jobs.get_job(db, DEFAULT_TENANT, other).state is JobState.QUEUED
+
+
+def test_old_rows_are_deleted_now_and_then(db: Database, tmp_path: Path) -> None:
+    sweeper = Sweeper(db, Recorder(), Recorder(), load_settings(home=tmp_path, retain_days=2))
+    long_ago = datetime.now(UTC) - timedelta(days=3)
+    with db.begin() as connection:
+        for _ in range(2):
+            events.append(connection, tenant="t", kind="x", item_id=None, data={}, now=long_ago)
+    assert sweeper.prune() == 2
+    assert sweeper.prune() == 0
+    with db.begin() as connection:
+        events.append(connection, tenant="t", kind="x", item_id=None, data={}, now=long_ago)
+    assert sweeper.prune() == 0, "it looked a moment ago"
 
 
 HUNG = """
