@@ -10,15 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from moderation.errors import ConfigError
 from moderation.settings import Settings
 from moderation.store import keys
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT
-
-ADMIN_SCOPES: Final = frozenset({"media:write", "results:read", "review:write", "admin"})
 
 
 @contextmanager
@@ -30,7 +27,7 @@ def lock_home(home: Path) -> Iterator[None]:
     """
     path = home / "run" / "serve.lock"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # users' pictures lie in it
         path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -79,7 +76,7 @@ def ensure_key(db: Database, settings: Settings) -> str | None:
         return None
     if any("admin" in row.scopes and row.revoked is None for row in keys.list_keys(db)):
         return None
-    _, secret = keys.create_key(db, tenant=DEFAULT_TENANT, name="admin", scopes=ADMIN_SCOPES)
+    _, secret = keys.create_key(db, tenant=DEFAULT_TENANT, name="admin", scopes=keys.SCOPES)
     return secret
 
 

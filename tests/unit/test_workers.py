@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from workers import broker
 from workers.children import MAX_DELAY_S, restart_delay_s
 from workers.consumer import QuietCheck
 from workers.firststart import choose_port, lock_home
-from workers.process import worker_id
+from workers.process import EXIT_FAILED, worker_id
 
 
 def test_restarts_back_off_up_to_a_cap() -> None:
@@ -64,7 +66,24 @@ def test_one_server_per_data_folder(tmp_path: Path) -> None:
     ):
         pytest.fail("locked twice")
     with lock_home(home):
-        pass
+        assert home.stat().st_mode & 0o777 == 0o700
+
+
+VITAL = """
+import threading
+from workers.process import vital
+vital("sweeper", lambda: 1 // 0).start()
+threading.Event().wait(60)
+"""
+
+
+def test_a_thread_that_fails_takes_its_process_along() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", VITAL], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert ended.returncode == EXIT_FAILED
+    assert "sweeper failed" in ended.stderr
+    assert "ZeroDivisionError" in ended.stderr
 
 
 def test_a_port_in_use_is_a_clear_error() -> None:
