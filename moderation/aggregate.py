@@ -30,6 +30,9 @@ from moderation.types import (
     worst,
 )
 
+BRIDGE_S = 30.0
+"""Seconds without a score that a segment may reach across."""
+
 Boxes = tuple[tuple[float, float, float, float, float], ...]
 
 
@@ -136,7 +139,7 @@ class RollingAggregate:
     after is not one passage.
     """
 
-    def __init__(self, policy: Policy, *, bridge_s: float = 30.0) -> None:
+    def __init__(self, policy: Policy, *, bridge_s: float = BRIDGE_S) -> None:
         self._tracks = tuple(_Track(rule, bridge_s) for rule in policy.rules)
         self._last_s: float | None = None
 
@@ -255,16 +258,16 @@ def aggregate(
     duration_s: float,
     frames_total: int,
     gap_s: float,
-    bridge_s: float = 30.0,
 ) -> Timeline:
     """The decision over a whole video. The order of `frames` does not matter.
 
     duration_s, frames_total: of the video, as probed. gap_s: a longer time without a seen moment
-    counts as not seen; the plan's largest gap. bridge_s: as in RollingAggregate. A moment given
-    twice counts once: seen rather than not, with the higher score of each label.
+    counts as not seen; the plan's largest gap. A moment given twice counts once: seen rather
+    than not, with the higher score of each label.
     """
     moments = _merged(frames)
-    rolling = RollingAggregate(policy, bridge_s=bridge_s)
+    # Moments sampled far apart are neighbours all the same.
+    rolling = RollingAggregate(policy, bridge_s=max(BRIDGE_S, 2 * gap_s))
     changes: list[Change] = []
     for frame in moments:
         changes += rolling.add(frame.time_s, frame.peaks, frame.shown_s)

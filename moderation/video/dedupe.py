@@ -16,13 +16,13 @@ BITS = 256
 @dataclass(frozen=True, slots=True)
 class DedupeOptions:
     """max_distance: bits of 256 in which two hashes may differ and the frames still share scores.
-    Far below the 31 at which PDQ calls two files the same picture: a thing that enters a scene
-    changes less than a re-encoding does. Negative: nothing is skipped.
+    Far below the 31 at which PDQ calls two files the same picture: at 31 most things that cover
+    a fiftieth of the picture could enter unseen. Negative: nothing is skipped.
     force_s: seconds after which a frame is scored however alike.
     min_quality: 0..100; a plain picture's hash means little, so below this a frame is kept.
     """
 
-    max_distance: int = 8
+    max_distance: int = 6
     force_s: float = 4.0
     min_quality: int = 50
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from skimage import data
 
+from moderation.pdq import pdq_hash
 from moderation.video.dedupe import Choice, DedupeOptions, Deduper, FrameHash, dedupe, distance
 
 OPTIONS = DedupeOptions(max_distance=8, force_s=4.0, min_quality=50)
@@ -110,3 +115,35 @@ def test_a_broken_hash_is_told(broken: str) -> None:
 def test_distance_counts_bits() -> None:
     assert distance(pdq(), pdq(0, 17, 255)) == 3
     assert distance("f" * 64, "0" * 64) == 256
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[NDArray[np.uint8]]:
+    named = (data.astronaut, data.coffee, data.rocket, data.chelsea)
+    return [cv2.resize(one(), (640, 360), interpolation=cv2.INTER_AREA) for one in named]
+
+
+def test_a_still_camera_costs_one_look(photographs: list[NDArray[np.uint8]]) -> None:
+    """Grain and compression differ from frame to frame; the picture does not."""
+    grain = np.random.default_rng(0)
+    for photograph in photographs:
+        noisy = np.clip(photograph + grain.normal(0, 4, photograph.shape), 0, 255)
+        _, packed = cv2.imencode(".jpg", noisy.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 60])
+        shown = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+        film = [FrameHash(i, *pdq_hash(p)) for i, p in enumerate((photograph, shown))]
+        assert [c.kept for c in dedupe(film, DedupeOptions())] == [True, False]
+
+
+def test_a_thing_that_enters_is_looked_at(photographs: list[NDArray[np.uint8]]) -> None:
+    """A tenth of the picture, anywhere in it."""
+    places = random.Random(0)
+    for photograph in photographs:
+        for other in photographs:
+            thing = cv2.resize(other, (202, 114), interpolation=cv2.INTER_AREA)
+            if other is photograph:
+                continue
+            left, top = places.randrange(640 - 202), places.randrange(360 - 114)
+            entered = photograph.copy()
+            entered[top : top + 114, left : left + 202] = thing
+            film = [FrameHash(i, *pdq_hash(p)) for i, p in enumerate((photograph, entered))]
+            assert all(c.kept for c in dedupe(film, DedupeOptions()))

@@ -101,6 +101,14 @@ def test_moments_keep_no_common_phase() -> None:
             assert sum((t - phase) % 1 < 0.3 for t in times) > 20, (seed, phase)
 
 
+def test_the_first_and_the_last_frame_are_asked_for_once() -> None:
+    """Or one odd frame at an end would count as two."""
+    for seed in map(str, range(200)):
+        times = plan(20.0, 5.0, SamplingOptions(interval_s=0.4, seed=seed)).times
+        shown = [frame_at(t, 5.0) for t in times]
+        assert shown.count(0) == shown.count(99) == 1, seed
+
+
 def test_the_seed_moves_every_moment_but_the_ends() -> None:
     one, other = (plan(60.0, 30.0, SamplingOptions(seed=seed)).times for seed in ("a", "b"))
     assert set(one) & set(other) == {one[0], one[-1]}
