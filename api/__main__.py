@@ -17,7 +17,7 @@ import uvicorn
 
 from api.app import create_app
 from api.deps import Gateway
-from moderation.errors import ConfigError
+from moderation.errors import ConfigError, ServiceError
 from moderation.settings import Settings, load_settings
 
 NOISY = ("alembic", "boto3", "botocore", "celery", "kombu", "s3transfer", "urllib3")
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
 
 
 def build_server(settings: Settings) -> Server:
-    """A server for these settings. Raises PolicyError when the policies cannot be used."""
+    """A server for these settings. Raises ConfigError and BlobError as `create_app` does."""
     return Server(
         uvicorn.Config(
             create_app(settings),
@@ -96,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         configure_logging(settings.log_level)
         server = build_server(settings)
-    except ConfigError as error:
+    except (ConfigError, ServiceError) as error:
         print(f"moderation gateway: {error.message}", file=sys.stderr)  # noqa: T201
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     stop_on_signals(server)
     server.run()
     return 0 if server.started else 1

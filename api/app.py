@@ -52,18 +52,19 @@ class Broker:
 def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     """The application for these settings.
 
-    Raises PolicyError at once when the policies cannot be used. Database, broker and media
-    may be away when it starts: /ready tells, and they are used as soon as they answer.
+    Raises ConfigError at once for policies and addresses that cannot be used, and BlobError
+    for a media folder that cannot. Database, broker and S3 may be away when it starts: /ready
+    tells, and they are used as soon as they answer.
     """
     policies = load_policies(settings.policy_dir)
     choose_policy(policies, settings.default_policy)
+    db = open_database(settings.database)  # connects when it is first used
+    blobs = open_blobs(settings.blobs, endpoint=settings.s3_endpoint)
     metrics = Metrics()
     broker = broker or Broker()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        db = await run_sync(open_database, settings.database)
-        blobs = await run_sync(partial(open_blobs, settings.blobs, endpoint=settings.s3_endpoint))
         secret = settings.bootstrap_key
         gateway = Gateway(
             settings=settings,

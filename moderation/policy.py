@@ -97,8 +97,15 @@ def load_policies(extra: Path | None = None) -> dict[str, Policy]:
     """Shipped policies by id, overlaid with the `*.yaml` of `extra`. Raises PolicyError."""
     found: dict[str, Policy] = {}
     for folder in (SHIPPED, *([extra] if extra else [])):
+        # A folder that is not there would silently leave the shipped policies in force.
+        if not folder.is_dir():
+            raise PolicyError(f"there is no policy folder {folder}")
         for path in sorted(folder.glob("*.yaml")):
-            policy = parse_policy(path.read_text("utf-8"), name=str(path))
+            try:
+                text = path.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise PolicyError(f"{path}: cannot be read: {error}") from error
+            policy = parse_policy(text, name=str(path))
             found[policy.id] = policy
     return found
 

@@ -7,12 +7,14 @@ the value down.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
+import re
 import tempfile
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +23,7 @@ from moderation.errors import ConfigError
 
 MIB = 1024 * 1024
 CONFIG_FILE_VARIABLE = "MODERATION_CONFIG"
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 MAX_SOCKET_PATH = 100  # bytes; Linux takes 107, macOS 103
 
 
@@ -139,6 +142,33 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("fetch_allow")
+    @classmethod
+    def _hosts_and_nets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Anything else would never match, and the operator would not learn why.
+        for entry in value:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", entry):
+                try:
+                    ipaddress.ip_network(entry, strict=False)
+                except ValueError:
+                    raise ValueError(
+                        f"{entry!r} is no host name, IP address or net such as 10.0.0.0/8"
+                    ) from None
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_scheme(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parts = urlsplit(value)
+                usable = parts.scheme in BROKER_SCHEMES and parts.port != 0
+            except ValueError:  # it would repeat a part of the URL, maybe of its password
+                usable = False
+            if not usable:
+                raise ValueError("should be a URL such as redis://host:6379/0")
+        return value
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -199,7 +229,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     if path is not None:
         try:
             values = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"cannot read settings file {path}: {error}") from error
     # Init values outrank the environment in pydantic-settings, and the file must not.
     values = {k: v for k, v in values.items() if not os.environ.get(f"MODERATION_{k.upper()}")}

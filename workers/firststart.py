@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moderation.errors import ConfigError
+from moderation.blobs import open_blobs
+from moderation.errors import BlobError, ConfigError
 from moderation.settings import Settings
 from moderation.store import keys
 from moderation.store.engine import Database
@@ -45,6 +46,14 @@ def lock_home(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_media(settings: Settings) -> None:
+    """See that the media folder can be made. Raises ConfigError, which names it."""
+    try:
+        open_blobs(settings.blobs, endpoint=settings.s3_endpoint)
+    except BlobError as error:
+        raise ConfigError(f"cannot keep media in {settings.blobs}: {error}") from error
 
 
 def choose_port(host: str, port: int) -> int:

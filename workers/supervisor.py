@@ -25,6 +25,7 @@ from workers import broker
 from workers.children import Child
 from workers.firststart import (
     announce,
+    check_media,
     choose_port,
     ensure_key,
     lock_home,
@@ -208,6 +209,7 @@ def serve(settings: Settings) -> int:
             "MODERATION_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
         }
+        check_media(settings)
         migrate(settings.database)
         db = open_database(settings.database)
         supervisor = Supervisor(settings, db, env)

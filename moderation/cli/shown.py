@@ -49,14 +49,13 @@ def effective(settings_file: Path | None, *, reveal: bool = False) -> list[Setti
 
 
 def as_toml(found: list[Setting]) -> str:
-    """A settings file with the values in force: what is not set is a comment."""
+    """A settings file with the values in force. What is not set is a comment, and what is
+    masked: the mask would be a key that anybody can guess."""
     lines = []
     for setting in found:
-        if setting.value is None or setting.origin == "default":
-            shown = "" if setting.value is None else f" {_toml(setting.value)}"
-            lines.append(f"# {setting.name} ={shown}")
-        else:
-            lines.append(f"{setting.name} = {_toml(setting.value)}")
+        shown = "" if setting.value is None else f" {_toml(setting.value)}"
+        left_out = setting.value is None or setting.origin == "default" or MASK in shown
+        lines.append(f"{'# ' if left_out else ''}{setting.name} ={shown}")
     return "\n".join(lines) + "\n"
 
 

@@ -128,7 +128,7 @@ def read_spec(path: Path) -> ModelSpec:
     """Read one manifest. Raises SpecError naming the file and the first fault."""
     try:
         return ModelSpec.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

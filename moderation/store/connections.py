@@ -31,7 +31,7 @@ def parse_url(url: str) -> URL:
     """`sqlite:///file` or `postgresql://…` (also `postgres://`), with the driver put in."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigError("database_url is not a URL such as sqlite:///var/x.db") from error
     backend = parsed.get_backend_name()
     if backend in ("postgresql", "postgres"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from moderation.store.upsert import insert_new
 
 SCOPES = frozenset({"media:write", "results:read", "review:write", "admin"})
 BOOTSTRAP_ID = "key_bootstrap"
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LAST_USED_EVERY = timedelta(minutes=1)
 
 
@@ -34,8 +36,14 @@ def create_key(
 ) -> tuple[KeyRow, str]:
     """A new key, and its secret `mod_<id>_<secret>`, which nobody can read again.
 
-    Raises InputError (scope_unknown) for no scope, or one that does not exist.
+    Raises InputError: scope_unknown for no scope, or one that does not exist; tenant_invalid
+    for a tenant that cannot be a part of a media key.
     """
+    if not _TENANT.fullmatch(tenant):
+        raise InputError(
+            "A tenant is named by 1 to 64 letters, digits, '.', '_' and '-'.",
+            code="tenant_invalid",
+        )
     wanted = frozenset(scopes)
     if not wanted or wanted - SCOPES:
         known = ", ".join(sorted(SCOPES))

@@ -201,7 +201,16 @@ def _only_job(db: Database) -> str:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "nonsense", "mysql://h/db", "sqlite://", "sqlite:///:memory:", "sqlite:///"]
+    "url",
+    [
+        "",
+        "nonsense",
+        "mysql://h/db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///",
+        "postgresql://h:port/x",
+    ],
 )
 def test_unusable_urls_are_told_at_start(url: str) -> None:
     with pytest.raises(ConfigError, match="database_url"):

@@ -147,6 +147,11 @@ class TestKeys:
         with pytest.raises(InputError):
             keys.create_key(db, tenant="t", name="n", scopes=scopes)
 
+    @pytest.mark.parametrize("tenant", ["", "..", "a/b", "my shop", "ä", "x" * 65])
+    def test_a_tenant_can_be_a_part_of_a_media_key(self, db: Database, tenant: str) -> None:
+        with pytest.raises(InputError, match="tenant"):
+            keys.create_key(db, tenant=tenant, name="n", scopes={"admin"})
+
     def test_keys_are_listed_by_tenant(self, db: Database) -> None:
         for tenant in ("a", "b"):
             keys.create_key(db, tenant=tenant, name=tenant, scopes={"admin"}, now=NOW)

@@ -202,8 +202,19 @@ def test_the_process_starts_without_broker_logs_to_stderr_and_stops_on_sigterm(
     assert "seen-in-log" in err
 
 
-def test_bad_settings_are_one_line_and_exit_status_2(tmp_path: Path) -> None:
-    env = os.environ | {"MODERATION_HOME": str(tmp_path), "MODERATION_DEFAULT_POLICY": "none"}
+@pytest.mark.parametrize(
+    ("name", "value", "status", "words"),
+    [
+        ("DEFAULT_POLICY", "none", 2, "no policy 'none'"),
+        ("BLOB_URL", "nowhere", 2, "blob_url is neither"),
+        ("DATABASE_URL", "postgresql://host:port/x", 2, "database_url is not a URL"),
+        ("BLOB_URL", "file:///dev/null/media", 1, "The media folder does not work"),
+    ],
+)
+def test_bad_settings_are_one_line_and_an_exit_status(
+    name: str, value: str, status: int, words: str, tmp_path: Path
+) -> None:
+    env = os.environ | {"MODERATION_HOME": str(tmp_path), f"MODERATION_{name}": value}
     done = subprocess.run(
         [sys.executable, "-m", "api"],
         cwd=ROOT,
@@ -213,5 +224,6 @@ def test_bad_settings_are_one_line_and_exit_status_2(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("moderation gateway: no policy 'none'")
+    assert done.returncode == status
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"moderation gateway: {words}")

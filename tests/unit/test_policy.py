@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,6 +177,18 @@ def test_a_bad_policy_is_one_clear_line(text: str, words: str) -> None:
         parse_policy(text, name="bad.yaml")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("bad.yaml")
+
+
+def test_a_folder_that_is_not_there_and_a_file_that_is_no_text_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no policy folder"):
+        load_policies(tmp_path / "none")
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(PolicyError, match=r"bad\.yaml: cannot be read"):
+        load_policies(tmp_path)
+    (tmp_path / "bad.yaml").unlink()
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(PolicyError, match=r"folder\.yaml: cannot be read"):
+        load_policies(tmp_path)
 
 
 def test_shipped_policies_are_ordered_by_strictness() -> None:

@@ -61,6 +61,12 @@ def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port = 70000", "port"),
         ("port =", "cannot read"),
         ("home = 3", "home"),
+        ("broker_url = 'sesame'", "broker_url.*redis://"),
+        ("broker_url = 'http://h'", "broker_url.*redis://"),
+        ("broker_url = 'redis://:sesame/x@h:1/0'", "broker_url.*redis://"),
+        ("fetch_allow = '10.0.0.0/99'", "fetch_allow.*10.0.0.0/99"),
+        ("fetch_allow = 'localhost:8080'", "fetch_allow.*localhost:8080"),
+        ("fetch_allow = 'http://cam.local'", "fetch_allow.*cam.local"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, words: str) -> None:
@@ -69,6 +75,19 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, words: str) -> 
     with pytest.raises(ConfigError, match=words) as caught:
         load_settings(file)
     assert "\n" not in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read settings file"):
+        load_settings(file)
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "::1", "fd00::/8", "10.0.0.1/8", "cam_1.local."])
+def test_what_fetches_may_reach(entry: str) -> None:
+    assert load_settings(fetch_allow=entry).fetch_allow == (entry,)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from moderation.settings import MAX_SOCKET_PATH, load_settings
 from workers import broker
 from workers.children import MAX_DELAY_S, restart_delay_s
 from workers.consumer import QuietCheck
-from workers.firststart import choose_port, lock_home
+from workers.firststart import check_media, choose_port, lock_home
 from workers.process import EXIT_FAILED, worker_id
 
 
@@ -67,6 +67,14 @@ def test_one_server_per_data_folder(tmp_path: Path) -> None:
         pytest.fail("locked twice")
     with lock_home(home):
         assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_media_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    check_media(load_settings(home=tmp_path))
+    (tmp_path / "file").touch()
+    url = (tmp_path / "file" / "media").as_uri()
+    with pytest.raises(ConfigError, match=f"{url}.*Not a directory"):
+        check_media(load_settings(home=tmp_path, blob_url=url))
 
 
 VITAL = """
