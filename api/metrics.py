@@ -50,6 +50,12 @@ class Metrics:
             "Age of the oldest job that waits; 0 when none does",
             registry=self.registry,
         )
+        self._callbacks = Gauge(
+            "moderation_callbacks",
+            "Callbacks that wait for their delivery, and those that were given up",
+            ["state"],
+            registry=self.registry,
+        )
         self._workers = Gauge(
             "moderation_infer_workers", "Infer workers that are ready", registry=self.registry
         )
@@ -64,12 +70,18 @@ class Metrics:
         self._unpublished.inc()
 
     def observe_queue(
-        self, counts: Mapping[JobState, int], oldest_s: float | None, workers: int
+        self,
+        counts: Mapping[JobState, int],
+        oldest_s: float,
+        callbacks: Mapping[str, int],
+        workers: int,
     ) -> None:
         """What a scrape reads from the database."""
         for state in JobState:
             self._jobs.labels(state.value).set(counts.get(state, 0))
-        self._oldest.set(oldest_s or 0.0)
+        self._oldest.set(oldest_s)
+        for name, number in callbacks.items():
+            self._callbacks.labels(name).set(number)
         self._workers.set(workers)
 
     def text(self) -> bytes:

@@ -61,11 +61,6 @@ class WakeListener:
         self._task: asyncio.Task[None] | None = None
         self._subscribed = asyncio.Event()
 
-    @property
-    def subscribed(self) -> bool:
-        """Whether the subscription stands at this moment."""
-        return self._subscribed.is_set()
-
     async def start(self) -> None:
         """Start listening. Returns at once, whether the broker is there or not."""
         if self._task is None:

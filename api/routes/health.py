@@ -13,7 +13,7 @@ from api.problems import request_id_of, respond
 from api.schemas.answers import Live, Ready
 from api.schemas.problems import KEYED, OPEN, Missing, NotReady, problems
 from moderation.errors import BrokerError, StoreError
-from moderation.store import jobs
+from moderation.store import jobs, outbox
 from moderation.store.engine import schema_is_current
 from moderation.store.records import WorkerRow
 
@@ -116,6 +116,9 @@ async def metrics(request: Request, gateway: GatewayDep, credentials: Credential
 
 def _scrape(gateway: Gateway) -> bytes:
     gateway.metrics.observe_queue(
-        jobs.counts(gateway.db), jobs.oldest_queued_s(gateway.db), len(gateway.workers.get())
+        jobs.counts(gateway.db),
+        jobs.oldest_queued_s(gateway.db),
+        outbox.undelivered(gateway.db),
+        len(gateway.workers.get()),
     )
     return gateway.metrics.text()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from moderation.store.codec import clock
 from moderation.store.engine import Database
 from moderation.store.records import OutboxRow
 from moderation.store.tables import outbox
+
+UNDELIVERED = ("pending", "dead")
 
 
 def due_callbacks(
@@ -84,11 +86,17 @@ def task_sent(db: Database, job_id: str, *, now: datetime | None = None) -> None
         )
 
 
-def pending(db: Database) -> int:
-    """Callbacks that are still to be delivered."""
-    query = select(outbox.c.id).where(outbox.c.kind == "callback", outbox.c.state == "pending")
+def undelivered(db: Database) -> dict[str, int]:
+    """Callbacks that are still to be delivered ("pending"), and those that were given up
+    ("dead") and are not deleted yet. Raises StoreError."""
+    query = (
+        select(outbox.c.state, func.count().label("number"))
+        .where(outbox.c.kind == "callback", outbox.c.state.in_(UNDELIVERED))
+        .group_by(outbox.c.state)
+    )
     with db.connect() as connection:
-        return len(connection.execute(query).all())
+        found = {row.state: row.number for row in connection.execute(query)}
+    return {state: found.get(state, 0) for state in UNDELIVERED}
 
 
 def _mark(db: Database, row_id: str, **values: Any) -> None:

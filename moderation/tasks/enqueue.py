@@ -16,7 +16,7 @@ from moderation.tasks.config import (
     broker_priority,
     celery_config,
 )
-from moderation.tasks.messages import MAX_PRIORITY, QUEUES, TASK, JobMessage
+from moderation.tasks.messages import MAX_PRIORITY, TASK, JobMessage
 
 SEND_TIMEOUT_S: Final = 1.5
 """A broker that hangs costs a sender three times this at most."""
@@ -87,10 +87,6 @@ class Producer:
         except (redis.RedisError, OSError) as error:
             raise BrokerError(f"the broker does not answer: {brief(error)}") from error
         return sum(int(length) for length in lengths)
-
-    def depths(self) -> dict[str, int]:
-        """Messages waiting, by queue. Raises BrokerError."""
-        return {queue: self.waiting(queue) for queue in sorted(set(QUEUES.values()))}
 
     def close(self) -> None:
         self._app.close()

@@ -49,7 +49,7 @@ class TestOutbox:
         outbox.mark_sent(db, first.id, now=later(2))
         outbox.mark_dead(db, second.id, "410 Gone")
         assert outbox.due_callbacks(db, 5, now=later(10_000)) == []
-        assert outbox.pending(db) == 0
+        assert outbox.undelivered(db) == {"pending": 0, "dead": 1}
 
     def test_a_retry_is_due_at_its_time(self, db: Database) -> None:
         callbacks(db, 1)

@@ -22,7 +22,7 @@ import pytest
 from moderation.errors import BrokerError
 from moderation.settings import load_settings
 from moderation.tasks.enqueue import Producer
-from moderation.tasks.messages import IMAGE, INFER, JobMessage
+from moderation.tasks.messages import IMAGE, INFER, LIGHT, JobMessage
 from moderation.wake import WakeListener, Waker
 from workers import broker
 from workers.process import EXIT_QUIET
@@ -169,7 +169,7 @@ def test_urgent_messages_come_first(server: Broker, tmp_path: Path) -> None:
         producer.enqueue(JobMessage(IMAGE, f"usual{number}"))
     for number in range(5):
         producer.enqueue(JobMessage(IMAGE, f"urgent{number}"), priority=9)
-    assert producer.depths() == {"infer": 45, "light": 0}
+    assert (producer.waiting(INFER), producer.waiting(LIGHT)) == (45, 0)
     with worker(tmp_path, server.url, "0.02") as consumer:
         first = {consumer.line() for _ in range(9)}  # four run at once
         assert {f"job urgent{number}" for number in range(5)} <= first
