@@ -50,10 +50,17 @@ class MediaProcess:
     timeout_s: after it the program is killed, and reading raises MediaError decode_timeout.
     memory_mib: address space that it may use. On Linux it dies with the thread that started it.
     Its standard error is read by a thread of our own: unread, 64 KiB of it would stop the
-    program; the last 8 KiB are kept.
+    program; the last 8 KiB are kept. pass_fds: pipes of the caller's that it may write to.
     """
 
-    def __init__(self, argv: Sequence[str], *, timeout_s: float, memory_mib: int) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        memory_mib: int,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._timed_out = False
         self._tail: collections.deque[bytes] = collections.deque()
         self._tail_size = 0
@@ -71,6 +78,7 @@ class MediaProcess:
                 stderr=subprocess.PIPE,
                 env=_environment(),
                 start_new_session=True,
+                pass_fds=tuple(pass_fds),
             )
         except OSError as error:
             raise ServiceError(f"cannot start {Path(argv[0]).name}: {error}") from error
