@@ -100,7 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"moderation gateway: {error.message}", file=sys.stderr)  # noqa: T201
         return 2 if isinstance(error, ConfigError) else 1
     stop_on_signals(server)
-    server.run()
+    try:
+        server.run()
+    except SystemExit:  # uvicorn has logged why it cannot listen, and has a status of its own
+        return 1
     return 0 if server.started else 1
 
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,8 +38,13 @@ from moderation.errors import (
 )
 from moderation.images import DecodePlan
 from moderation.settings import Settings
+from moderation.sniff import HEAD_BYTES, sniff
 from moderation.types import DecodedImage
 
+LARGE_PIXELS = 12_000_000
+LARGE_JPEG_PIXELS = 50_000_000
+"""From here on a picture is decoded while no other large one is. A JPEG is made smaller while
+it is decoded, the others are held whole, several times over."""
 START_SECONDS = 60.0
 """A child that takes longer to start is given up: a sick machine, not a bad picture."""
 
@@ -51,7 +57,8 @@ class DecoderPool:
 
     timeout_s: seconds a picture may take, from the moment a child has it; also how long a
     caller waits for a free child. memory_mib: what a child may allocate beyond what it holds
-    after its start. recycle: pictures after which a child is replaced by a fresh one.
+    after its start; only one child at a time gets a picture that may need much of it, so that
+    all together stay far below `size` times as much. recycle: pictures after which a child is replaced by a fresh one.
     """
 
     def __init__(self, size: int, *, timeout_s: float, memory_mib: int, recycle: int) -> None:
@@ -60,6 +67,7 @@ class DecoderPool:
         self._memory_mib = memory_mib
         self._recycle = recycle
         self._free = threading.BoundedSemaphore(size)
+        self._large = threading.Lock()
         self._lock = threading.Lock()
         self._idle: deque[_Child] = deque()
         self._all: set[_Child] = set()
@@ -113,7 +121,8 @@ class DecoderPool:
     def decode(
         self, data: bytes, plan: DecodePlan, *, timeout_s: float | None = None
     ) -> DecodedImage:
-        """Decode in a child. Blocks for at most twice `timeout_s` (default: the pool's).
+        """Decode in a child. Blocks for at most twice `timeout_s` (default: the pool's), and
+        three times with a large picture, which also waits for its turn among those.
 
         Raises MediaError as `decode_image` does, and with the codes decode_timeout,
         decode_memory and decode_crashed when the child had to be, or was, ended;
@@ -121,6 +130,23 @@ class DecoderPool:
         started or the pool is closed. The arrays of the result are read-only.
         """
         limit = self._timeout_s if timeout_s is None else timeout_s
+        with self._turn(data, limit):
+            return self._decode(data, plan, limit)
+
+    @contextlib.contextmanager
+    def _turn(self, data: bytes, limit: float) -> Iterator[None]:
+        """Before a child is taken: a large picture that waits keeps none from the others."""
+        if not is_large(data):
+            yield
+            return
+        if not self._large.acquire(timeout=limit):
+            raise OverloadedError(f"other large pictures were decoded for {limit:g} s")
+        try:
+            yield
+        finally:
+            self._large.release()
+
+    def _decode(self, data: bytes, plan: DecodePlan, limit: float) -> DecodedImage:
         if not self._free.acquire(timeout=limit):
             raise OverloadedError(f"all {self._size} decoders were busy for {limit:g} s")
         try:
@@ -197,6 +223,17 @@ class DecoderPool:
         child.dispose()
         with self._lock:
             self._all.discard(child)
+
+
+def is_large(data: bytes) -> bool:
+    """Whether a picture may need much memory, by its header; also when that does not tell."""
+    try:
+        told = sniff(data[:HEAD_BYTES])
+    except MediaError:
+        return False  # refused before anything is decoded
+    if told.width is None or told.height is None:
+        return True
+    return told.width * told.height > (LARGE_JPEG_PIXELS if told.format == "jpeg" else LARGE_PIXELS)
 
 
 class _NeverAskedError(Exception):

@@ -129,9 +129,15 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def composite(rgb: Pixels, alpha: Pixels, background: int) -> Pixels:
     """The picture over a grey level 0..255: round(rgb * alpha + background * (1 - alpha))."""
-    weight = alpha[:, :, None].astype(np.uint16)
-    mixed: NDArray[np.uint16] = rgb * weight + background * (255 - weight)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    over = np.empty_like(rgb)
+    height, width = alpha.shape
+    rows = max(1, _BAND_BYTES // (6 * max(1, width)))
+    for top in range(0, height, rows):  # in bands: 16-bit copies of all of it are large
+        band = slice(top, top + rows)
+        weight = alpha[band, :, None].astype(np.uint16)
+        mixed: NDArray[np.uint16] = rgb[band] * weight + background * (255 - weight)
+        over[band] = (mixed + 127) // 255
+    return over
 
 
 def resize(pixels: Pixels, rect: Rect, key: InputKey) -> Pixels:

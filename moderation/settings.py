@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     max_frames: int = Field(default=16, gt=0, description="frames sampled of an animated picture")
     decoders: int = Field(default=2, ge=1, description="decoder children per process")
     decode_timeout: float = Field(default=20.0, gt=0)
-    decode_memory_mib: int = Field(default=1024, ge=128)
+    decode_memory_mib: int = Field(
+        default=768, ge=128, description="of one decoder; only one at a time needs much of it"
+    )
     decode_recycle: int = Field(default=500, ge=1, description="pictures until a child is renewed")
 
     # inference

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moderation.cli.out import Config, Json, answer, new_group, note, table
+from moderation.errors import ConfigError
 
 if TYPE_CHECKING:
     from moderation.store.engine import Database
@@ -96,7 +97,10 @@ def _database(settings_file: Path | None) -> Iterator[Database]:
 
     settings = load_settings(settings_file)
     if settings.database_url is None:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot use the data folder {settings.home}: {error}") from error
     db = open_database(settings.database)
     try:
         if not schema_is_current(db):

@@ -191,6 +191,13 @@ class TestKeys:
         assert done.out.startswith("mod_")
         assert len(done.out.split()) == 1
 
+    def test_a_home_that_cannot_be_made_is_one_line_and_2(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        done = moderation("keys", "list", home=tmp_path / "file")
+        assert done.code == 2
+        assert "cannot use the data folder" in done.err
+        assert len(done.err.splitlines()) == 1
+
     def test_an_unknown_scope_or_key_is_one_line_and_2(self, home: Path) -> None:
         for args in (("create", "a", "--scope", "everything"), ("revoke", "key_0")):
             done = moderation("keys", *args, home=home)

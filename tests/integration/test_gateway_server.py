@@ -227,3 +227,21 @@ def test_bad_settings_are_one_line_and_an_exit_status(
     assert done.returncode == status
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"moderation gateway: {words}")
+
+
+def test_a_port_in_use_is_an_exit_status_of_ours(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        env = os.environ | {"MODERATION_HOME": str(tmp_path), "MODERATION_PORT": port}
+        done = subprocess.run(
+            [sys.executable, "-m", "api"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+    assert "Traceback" not in done.stderr

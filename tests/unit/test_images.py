@@ -347,6 +347,15 @@ def test_composite_rounds(value: int, alpha: int, background: int) -> None:
     assert abs(int(mixed[0, 0, 0]) - (value * alpha + background * (255 - alpha)) / 255) <= 0.5
 
 
+def test_composite_in_bands_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    rgb = random.integers(0, 256, (23, 7, 3), np.uint8)
+    alpha = random.integers(0, 256, (23, 7), np.uint8)
+    whole = composite(rgb, alpha, 255)
+    monkeypatch.setattr("moderation.pixels._BAND_BYTES", 6 * 7 * 5)
+    assert np.array_equal(composite(rgb, alpha, 255), whole)
+
+
 # --- animations -------------------------------------------------------------------------
 
 
