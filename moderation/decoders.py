@@ -58,7 +58,8 @@ class DecoderPool:
     timeout_s: seconds a picture may take, from the moment a child has it; also how long a
     caller waits for a free child. memory_mib: what a child may allocate beyond what it holds
     after its start; only one child at a time gets a picture that may need much of it, so that
-    all together stay far below `size` times as much. recycle: pictures after which a child is replaced by a fresh one.
+    all together stay far below `size` times as much. recycle: pictures after which a child is
+    replaced by a fresh one.
     """
 
     def __init__(self, size: int, *, timeout_s: float, memory_mib: int, recycle: int) -> None:

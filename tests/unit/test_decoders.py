@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from moderation.decoder_wire import LENGTH, receive, to_request, to_result
-from moderation.decoders import DecoderPool
+from moderation.decoders import DecoderPool, is_large
 from moderation.errors import MediaError, OverloadedError, ServiceError, UnsupportedMediaError
 from moderation.images import DecodePlan, decode_image
 from moderation.settings import Settings
@@ -180,6 +180,48 @@ def test_many_threads_share_few_children(pool: DecoderPool) -> None:
         results = list(threads.map(lambda w: pool.decode(picture((w, 90)), PLAN), widths))
     assert [result.info.width for result in results] == widths
     assert len(pool.pids) <= 2
+
+
+@pytest.mark.parametrize(
+    ("data", "large"),
+    [
+        (picture((4000, 3000), "png"), False),
+        (picture((4001, 3000), "png"), True),
+        (picture((4001, 3000), "jpeg"), False),
+        (b"\xff\xd8" + 2 * (b"\xff\xe1\xff\xff" + bytes(65533)) + picture()[2:], True),
+        (b"", False),
+        (b"no picture", False),
+    ],
+)
+def test_a_large_picture_is_told_by_its_header(data: bytes, large: bool) -> None:
+    assert is_large(data) is large
+
+
+@linux
+def test_large_pictures_are_decoded_one_at_a_time_and_hold_up_no_others(
+    slow_picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = picture()
+    monkeypatch.setattr("moderation.decoders.is_large", lambda data: data != small)
+    with (
+        DecoderPool(2, timeout_s=60, memory_mib=512, recycle=10) as pool,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        pool.warm()
+        idle = max(map(cpu_ticks, pool.pids))
+        pending = threads.submit(pool.decode, slow_picture, PLAN)
+        assert eventually(lambda: max(map(cpu_ticks, pool.pids)) > idle + 10)
+        with pytest.raises(OverloadedError, match="large"):
+            pool.decode(picture((30, 30)), PLAN, timeout_s=0.2)
+        assert pool.decode(small, PLAN, timeout_s=30).info.width == 320
+        pool.close()
+        assert isinstance(pending.exception(timeout=20), ServiceError)
+
+
+def test_a_large_picture_that_is_damaged_hands_its_turn_on(pool: DecoderPool) -> None:
+    for _ in range(2):
+        with pytest.raises(MediaError):
+            pool.decode(b"\x89PNG\r\n\x1a\n", PLAN, timeout_s=20)
 
 
 @linux
