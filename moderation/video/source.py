@@ -145,12 +145,16 @@ def expression(times: Sequence[float], fps: float | None) -> str:
     That is the first frame later than the time less the duration of one: frames come one by
     one, and nothing says yet when the next will.
     """
-    lead = max(0.0, 1.0 / fps - _LEAD_S) if fps else _LEAD_S
     terms = []
     for time in times:
-        bound = time - lead
+        bound = time - lead_s(fps)
         terms.append(f"gt(t,{bound:.6f})*(isnan(prev_selected_t)+lte(prev_selected_t,{bound:.6f}))")
     return _sum(terms)
+
+
+def lead_s(fps: float | None) -> float:
+    """How much earlier than an asked time its frame may have begun, in seconds."""
+    return max(0.0, 1.0 / fps - _LEAD_S) if fps else _LEAD_S
 
 
 def _sum(terms: Sequence[str]) -> str:

@@ -1,0 +1,164 @@
+"""A video file -> segments, decision, coverage: plan, read, score, look closer, aggregate."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from moderation.aggregate import Frame, Timeline, aggregate, hits
+from moderation.errors import MediaError
+from moderation.models.runner import Scorer
+from moderation.pdq import pdq_hash
+from moderation.policy import Policy, summarise
+from moderation.types import DecodedImage, LabelScore, MediaInfo, MediaScores, View
+from moderation.video.dedupe import DedupeOptions, Deduper, FrameHash
+from moderation.video.probe import ProbeLimits, VideoInfo, probe
+from moderation.video.sampling import Chunk, SamplingOptions, chunks, plan, refine
+from moderation.video.source import ReadOptions, VideoFrame, lead_s, read_frames
+
+BATCH = 8
+"""Frames that are scored at once; so many are held at a time."""
+TOLERANCE_S = 0.25
+"""How closely the borders of a segment are looked for."""
+PARTS = 4
+ROUNDS = 6
+"""Rounds of looking closer: four parts a round take 5 s to 0.25 s in three."""
+
+Progress = Callable[[int, int], None]
+"""Moments looked at so far, and moments known to be needed so far."""
+Peaks = dict[str, LabelScore]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAnalysis:
+    """What a video is, and what a policy says of it."""
+
+    info: VideoInfo
+    timeline: Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAnalyser:
+    """Reads and scores in the calling thread; the scorer may be shared with other threads."""
+
+    scorer: Scorer
+    reading: ReadOptions
+    limits: ProbeLimits
+    sampling: SamplingOptions
+    dedupe: DedupeOptions
+
+    def analyse(
+        self, path: Path, policy: Policy, *, progress: Progress | None = None
+    ) -> VideoAnalysis:
+        """Look at the whole video, and closer where a label comes or goes.
+
+        A part that cannot be read is not seen, and follows the policy's `on_failure`. Raises
+        MediaError where the file is no usable video, ServiceError where our side failed.
+        """
+        info = probe(path, self.limits)
+        if info.duration_s is None:
+            raise MediaError("the video does not tell how long it is", code="no_duration")
+        planned = plan(info.duration_s, info.fps, self.sampling)
+        tell = progress or (lambda done, wanted: None)
+        frames: list[Frame] = []
+        asked = planned
+        for _ in range(ROUNDS):
+            parts = chunks(asked)
+            wanted = len(frames) + len(asked.times)
+            for part in parts:
+                frames += self._look(path, info, part)
+                tell(len(frames), wanted)
+            seen = sorted((f.time_s, hits(f.peaks, policy)) for f in frames if f.peaks is not None)
+            distinct = dict(seen)
+            extra = refine(
+                list(distinct),
+                list(distinct.values()),
+                tolerance_s=max(TOLERANCE_S, 2 / (info.fps or 25.0)),
+                parts=PARTS,
+            )
+            if not extra:
+                break
+            asked = replace(asked, times=extra)
+        timeline = aggregate(
+            frames,
+            policy,
+            duration_s=info.duration_s,
+            frames_total=round(info.duration_s * (info.fps or 0.0)),
+            gap_s=planned.largest_gap_s + 1.0,  # a moment's frame may come late by its own length
+        )
+        return VideoAnalysis(info, timeline)
+
+    def _look(self, path: Path, info: VideoInfo, part: Chunk) -> list[Frame]:
+        """The moments of one chunk, seen or not."""
+        scored = _Scored(self.scorer, info, self.dedupe)
+        # Where nothing, or nothing more, can be read, the moments themselves say so.
+        with suppress(MediaError):
+            for frame in read_frames(path, part.times, info.fps, self.scorer.keys, self.reading):
+                scored.add(frame)
+        scored.finish()
+        return [scored.at(time_s) for time_s in part.times]
+
+
+class _Scored:
+    """The frames of a chunk with their scores, near-duplicates sharing those of another."""
+
+    def __init__(self, scorer: Scorer, info: VideoInfo, options: DedupeOptions) -> None:
+        self._scorer = scorer
+        self._info = info
+        self._lead_s = lead_s(info.fps)
+        self._deduper = Deduper(options)
+        self._waiting: list[VideoFrame] = []
+        self._times: list[float] = []
+        self._source: dict[float, float] = {}
+        self._peaks: dict[float, Peaks] = {}
+
+    def add(self, frame: VideoFrame) -> None:
+        largest = max(frame.pixels, key=lambda key: key.width * key.height)
+        pdq, quality = pdq_hash(frame.pixels[largest])
+        choice = self._deduper.add(FrameHash(frame.time_s, pdq, quality))
+        self._times.append(frame.time_s)
+        self._source[frame.time_s] = choice.source_s
+        if choice.kept:
+            self._waiting.append(frame)
+            if len(self._waiting) == BATCH:
+                self.finish()
+
+    def finish(self) -> None:
+        """Score what waits."""
+        if not self._waiting:
+            return
+        views = tuple(View(frame=i, time_s=f.time_s) for i, f in enumerate(self._waiting))
+        scores = self._scorer.score(self._decoded(views)).scores
+        for view, one in zip(views, scores, strict=True):
+            self._peaks[view.time_s] = summarise(MediaScores((view,), (one,)))
+        self._waiting.clear()
+
+    def at(self, time_s: float) -> Frame:
+        """The frame shown at a moment; where it is held longer than usual, the next one. A
+        moment without a frame was not seen."""
+        index = bisect_right(self._times, time_s - self._lead_s)
+        if index == len(self._times):
+            return Frame(time_s, None)
+        own = self._times[index]
+        source = self._source[own]
+        return Frame(max(time_s, own), self._peaks[source], shown_s=own, shared=source != own)
+
+    def _decoded(self, views: Sequence[View]) -> DecodedImage:
+        info = MediaInfo(
+            format=self._info.codec,
+            width=self._info.width,
+            height=self._info.height,
+            frames_total=len(views),
+            frames_decoded=len(views),
+            size_bytes=self._info.size_bytes,
+        )
+        pixels = {
+            key: np.stack([frame.pixels[key] for frame in self._waiting])
+            for key in self._scorer.keys
+        }
+        return DecodedImage(info, tuple(views), pixels)
