@@ -45,6 +45,9 @@ LARGE_PIXELS = 12_000_000
 LARGE_JPEG_PIXELS = 50_000_000
 """From here on a picture is decoded while no other large one is. A JPEG is made smaller while
 it is decoded, the others are held whole, several times over."""
+LARGE_TURNS = 6
+"""A large picture waits so many times the time limit for its turn: a worker has many in hand,
+and one that gives up has used up an attempt."""
 START_SECONDS = 60.0
 """A child that takes longer to start is given up: a sick machine, not a bad picture."""
 
@@ -123,7 +126,7 @@ class DecoderPool:
         self, data: bytes, plan: DecodePlan, *, timeout_s: float | None = None
     ) -> DecodedImage:
         """Decode in a child. Blocks for at most twice `timeout_s` (default: the pool's), and
-        three times with a large picture, which also waits for its turn among those.
+        `LARGE_TURNS` times more with a large picture, which waits for its turn among those.
 
         Raises MediaError as `decode_image` does, and with the codes decode_timeout,
         decode_memory and decode_crashed when the child had to be, or was, ended;
@@ -140,8 +143,9 @@ class DecoderPool:
         if not is_large(data):
             yield
             return
-        if not self._large.acquire(timeout=limit):
-            raise OverloadedError(f"other large pictures were decoded for {limit:g} s")
+        patience = LARGE_TURNS * limit
+        if not self._large.acquire(timeout=patience):
+            raise OverloadedError(f"other large pictures were decoded for {patience:g} s")
         try:
             yield
         finally:
