@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -14,9 +16,19 @@ from moderation.aggregate import Frame, Timeline, aggregate, hits
 from moderation.errors import MediaError
 from moderation.models.runner import Scorer
 from moderation.pdq import pdq_hash
-from moderation.policy import Policy, summarise
-from moderation.types import DecodedImage, LabelScore, MediaInfo, MediaScores, View
+from moderation.policy import Policy, flat_scores, summarise
+from moderation.settings import Settings
+from moderation.types import (
+    DecodedImage,
+    LabelScore,
+    MediaInfo,
+    MediaScores,
+    Status,
+    Verdict,
+    View,
+)
 from moderation.video.dedupe import DedupeOptions, Deduper, FrameHash
+from moderation.video.ffmpeg import program
 from moderation.video.probe import ProbeLimits, VideoInfo, probe
 from moderation.video.sampling import Chunk, SamplingOptions, chunks, plan, refine
 from moderation.video.source import ReadOptions, VideoFrame, lead_s, read_frames
@@ -36,10 +48,11 @@ Peaks = dict[str, LabelScore]
 
 @dataclass(frozen=True, slots=True)
 class VideoAnalysis:
-    """What a video is, and what a policy says of it."""
+    """What a video is, and what a policy says of it. timings_ms: probe, total."""
 
     info: VideoInfo
     timeline: Timeline
+    timings_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,24 @@ class VideoAnalyser:
     sampling: SamplingOptions
     dedupe: DedupeOptions
 
+    @classmethod
+    def from_settings(cls, scorer: Scorer, settings: Settings, *, seed: str) -> Self:
+        """seed: decides which moments are sampled; see `SamplingOptions`. Raises ConfigError
+        where there is no ffmpeg."""
+        return cls(
+            scorer=scorer,
+            reading=ReadOptions(program(settings.ffmpeg), max_pixels=settings.max_pixels),
+            limits=ProbeLimits(
+                max_duration_s=settings.max_video_seconds, max_pixels=settings.max_pixels
+            ),
+            sampling=SamplingOptions(
+                interval_s=settings.video_interval,
+                max_frames=settings.video_max_frames,
+                seed=seed,
+            ),
+            dedupe=DedupeOptions(),
+        )
+
     def analyse(
         self, path: Path, policy: Policy, *, progress: Progress | None = None
     ) -> VideoAnalysis:
@@ -60,7 +91,9 @@ class VideoAnalyser:
         A part that cannot be read is not seen, and follows the policy's `on_failure`. Raises
         MediaError where the file is no usable video, ServiceError where our side failed.
         """
+        started = time.perf_counter()
         info = probe(path, self.limits)
+        probed = time.perf_counter()
         if info.duration_s is None:
             raise MediaError("the video does not tell how long it is", code="no_duration")
         planned = plan(info.duration_s, info.fps, self.sampling)
@@ -91,7 +124,11 @@ class VideoAnalyser:
             frames_total=round(info.duration_s * (info.fps or 0.0)),
             gap_s=planned.largest_gap_s + 1.0,  # a moment's frame may come late by its own length
         )
-        return VideoAnalysis(info, timeline)
+        timings = {
+            "probe": (probed - started) * 1000,
+            "total": (time.perf_counter() - started) * 1000,
+        }
+        return VideoAnalysis(info, timeline, timings)
 
     def _look(self, path: Path, info: VideoInfo, part: Chunk) -> list[Frame]:
         """The moments of one chunk, seen or not."""
@@ -102,6 +139,37 @@ class VideoAnalyser:
                 scored.add(frame)
         scored.finish()
         return [scored.at(time_s) for time_s in part.times]
+
+
+def video_verdict(
+    analysis: VideoAnalysis,
+    *,
+    id: str,  # noqa: A002 - the verdict's own field name
+    policy: Policy,
+    models: Sequence[str],
+    device: str | None,
+    source: str | None = None,
+) -> Verdict:
+    """The public verdict. Sound is not analysed, and the coverage says so."""
+    timeline = analysis.timeline
+    coverage = timeline.coverage
+    if analysis.info.audio:
+        note = f"sound not analysed ({', '.join(analysis.info.audio)})"
+        coverage = coverage.model_copy(update={"notes": [*coverage.notes, note]})
+    return Verdict(
+        id=id,
+        source=source,
+        status=Status.DONE,
+        decision=timeline.outcome.decision,
+        reasons=list(timeline.outcome.reasons),
+        scores=flat_scores(timeline.peaks),
+        segments=[passage.segment() for passage in timeline.passages],
+        coverage=coverage,
+        policy=policy.ref,
+        models=list(models),
+        device=device,
+        timings_ms={name: round(value, 2) for name, value in analysis.timings_ms.items()},
+    )
 
 
 class _Scored:

@@ -17,15 +17,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Protocol, Self
 
 from moderation.analyse import Analyser, Analysis, failure, to_verdict
+from moderation.analyse_video import VideoAnalyser, video_verdict
 from moderation.errors import ConfigError, MediaError, ModerationError, OverloadedError
 from moderation.fetch import fetch
 from moderation.ids import new_id
 from moderation.policy import Policy, problem_of
 from moderation.settings import Settings
+from moderation.sniff import HEAD_BYTES, is_video
 from moderation.types import Decision, Status, Verdict
 
 KINDS = (
@@ -162,6 +165,19 @@ def read(source: Source, settings: Settings) -> bytes:
     return data
 
 
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, as many as `is_video` looks at; none where `read` will say
+    what is wrong with it."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in KINDS if test(mode)), "no regular file")
@@ -187,6 +203,10 @@ class Moderator:
     a failure on our side: the verdict says so and the next source has its turn."""
 
     analyser: Analyser
+    videos: Callable[[str], VideoAnalyser]
+    """Makes the analyser of one video, from a seed."""
+    turns: BoundedSemaphore
+    """How many videos are read at a time: each has an ffmpeg of its own."""
     policy: Policy
     settings: Settings
     models: tuple[str, ...]
@@ -196,6 +216,8 @@ class Moderator:
 
     def __call__(self, source: Source) -> Verdict:
         try:
+            if source.path is not None and source.fault is None and is_video(_head(source.path)):
+                return self._video(source.path, source.name)
             analysis = self._analyse(read(source, self.settings))
         except ModerationError as error:
             analysis = failure(self.policy, problem_of(error))
@@ -203,6 +225,24 @@ class Moderator:
             analysis,
             id=new_id("item"),
             source=source.name,
+            policy=self.policy,
+            models=self.models,
+            device=self.device,
+        )
+
+    def _video(self, path: Path, name: str) -> Verdict:
+        with self.turns:
+            # Which moments are looked at follows from the file: a second run asks for the same.
+            try:
+                with path.open("rb") as stream:
+                    seed = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise MediaError(error.strerror or str(error), code="unreadable") from error
+            analysis = self.videos(seed).analyse(path, self.policy)
+        return video_verdict(
+            analysis,
+            id=new_id("item"),
+            source=name,
             policy=self.policy,
             models=self.models,
             device=self.device,

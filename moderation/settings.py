@@ -89,6 +89,20 @@ class Settings(BaseSettings):
     )
     decode_recycle: int = Field(default=500, ge=1, description="pictures until a child is renewed")
 
+    # video
+    ffmpeg: str | None = Field(
+        default=None, description="path of ffmpeg; default: that of the imageio-ffmpeg package"
+    )
+    video_interval: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds between sampled frames; default: 1, growing to 5 for long video",
+    )
+    video_max_frames: int = Field(
+        default=3600, ge=2, description="frames sampled of a video; more are spread evenly"
+    )
+    max_video_seconds: float = Field(default=6 * 3600.0, gt=0)
+
     # inference
     backend: Literal["openvino", "fake"] = "openvino"
     device: str = Field(default="cpu", description="cpu, or a device name of the backend")

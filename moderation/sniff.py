@@ -183,3 +183,23 @@ _SIZES = {
 
 FORMATS = frozenset(_SIZES)
 """Every name that `sniff` may answer."""
+
+
+_ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
+_ASF = bytes.fromhex("3026b2758e66cf11")
+_TS_PACKET = 188
+
+
+def is_video(head: bytes) -> bool:
+    """Whether the first bytes are those of a container that holds moving pictures (or sound):
+    MP4, MOV, Matroska, WebM, AVI, ASF, FLV, MPEG-TS, MPEG-PS, Ogg, MXF. Whether it is a usable
+    video, only a decoder can tell. Animated pictures are pictures: see `sniff`."""
+    if _format(head[:HEAD_BYTES]) is not None:
+        return False
+    return (
+        head[4:8] in _ISO_BOXES
+        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", _ASF, b"OggS", b"\x06\x0e+4"))
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or (head[:3] == b"\0\0\1" and head[3:4] in (b"\xba", b"\xb3"))
+        or (len(head) > 2 * _TS_PACKET and head[: 3 * _TS_PACKET : _TS_PACKET] == b"GGG")
+    )

@@ -50,7 +50,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _guard("database", lambda: _database(settings), "check MODERATION_DATABASE_URL")
     yield _guard("broker", lambda: _broker(settings), "check MODERATION_BROKER_URL")
     yield _guard("media", lambda: _blobs(settings), "check MODERATION_BLOB_URL and S3 access")
-    yield _ffmpeg()
+    yield _guard("ffmpeg", lambda: _ffmpeg(settings), "check MODERATION_FFMPEG")
 
 
 def _guard(name: str, look: Callable[[], Check], mend: str | None = None) -> Check:
@@ -229,6 +229,7 @@ def _blobs(settings: Settings) -> Check:
     return Check("media", "ok", f"{settings.blobs} answers")
 
 
-def _ffmpeg() -> Check:
-    path = shutil.which("ffmpeg")
-    return Check("ffmpeg", "ok", path or "not installed; only for video")
+def _ffmpeg(settings: Settings) -> Check:
+    from moderation.video.ffmpeg import program
+
+    return Check("ffmpeg", "ok", program(settings.ffmpeg))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from enum import StrEnum
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -59,6 +60,7 @@ def scan(
 
     # The heavy parts last: a wrong option is told at once.
     from moderation.analyse import Analyser
+    from moderation.analyse_video import VideoAnalyser
     from moderation.cli.report import Tally, reporter
     from moderation.decoders import DecoderPool
     from moderation.models.runner import load_scorer
@@ -84,6 +86,8 @@ def scan(
 
         moderator = Moderator(
             analyser=Analyser(scorer, pool, settings),
+            videos=lambda seed: VideoAnalyser.from_settings(scorer, settings, seed=seed),
+            turns=BoundedSemaphore(settings.decoders),
             policy=chosen,
             settings=settings,
             models=scorer.models,

@@ -21,6 +21,8 @@ import pytest
 from command_line import COMMAND, Done, environment, moderation
 from PIL import Image
 
+from moderation.video.ffmpeg import program
+
 BLACK, RED, DARK_RED = (0, 0, 0), (255, 0, 0), (150, 0, 0)
 
 
@@ -120,6 +122,52 @@ class TestBadFolder:
         assert ["review", "bad/empty.jpg", "failure.empty_file (the file is empty)"] in rows
         assert "9 scanned: 3 pass, 6 review, 0 block; 6 could not be analysed" in done.err
         assert done.code == 3
+
+
+class TestVideo:
+    """Red is what the fake models take for porn; `mild` reviews it from 0.5."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "films"
+        folder.mkdir()
+        red = "drawbox=w=iw:h=ih:color=red:t=fill:enable='between(t,8.2,11.2)'"
+        dark = "format=gray,lutyuv=y=val/3,format=yuv420p"
+        film = f"testsrc2=size=160x120:rate=25:duration=20,{dark},{red}"
+        inputs = ("-f", "lavfi", "-i", film, "-f", "lavfi", "-i", "sine=duration=20")
+        words = (*inputs, "-c:v", "libx264", "-preset", "ultrafast", str(folder / "film.mp4"))
+        subprocess.run([program(), "-nostdin", "-v", "error", *words], check=True, timeout=60)
+        data = (folder / "film.mp4").read_bytes()
+        (folder / "cut.mp4").write_bytes(data[: len(data) // 2])
+        (folder / "named.jpg").write_bytes(data)
+        (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:2,\nfilm.mp4\n")
+        return folder
+
+    def test_a_film_has_segments_and_a_broken_one_is_no_pass(
+        self, run: partial[Done], folder: Path
+    ) -> None:
+        done = run("films", "--json")
+        verdicts = {v["source"]: v for v in done.lines()}
+        for name in ("films/film.mp4", "films/named.jpg"):
+            verdict = verdicts[name]
+            assert (verdict["status"], verdict["error"]) == ("done", None)
+            (segment,) = verdict["segments"]
+            assert segment["label"] == "porn.explicit"
+            assert segment["start_s"] == pytest.approx(8.2, abs=0.3)
+            assert segment["end_s"] == pytest.approx(11.2, abs=0.3)
+            assert verdict["decision"] == segment["decision"] != "pass"
+            assert "sound not analysed (aac)" in verdict["coverage"]["notes"]
+        for name, code in (("cut", "corrupt"), ("playlist", "unsupported_format")):
+            verdict = verdicts[f"films/{name}.mp4"]
+            assert (verdict["status"], verdict["decision"]) == ("failed", "review")
+            assert verdict["error"]["code"] == code
+        assert done.code == 3
+
+    def test_without_ffmpeg_films_fail_in_one_line(self, run: partial[Done], folder: Path) -> None:
+        done = run("films/film.mp4", "--json", MODERATION_FFMPEG=str(folder / "none"))
+        (verdict,) = done.lines()
+        assert (verdict["status"], verdict["decision"]) == ("failed", "review")
+        assert "there is no ffmpeg at" in verdict["error"]["detail"]
 
 
 class TestExitCodes:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moderation.errors import MediaError, UnsupportedMediaError
-from moderation.sniff import FORMATS, HEAD_BYTES, sniff
+from moderation.sniff import FORMATS, HEAD_BYTES, is_video, sniff
 from moderation.structure import is_cut_off, trailing_bytes
 
 MAGIC = {
@@ -131,3 +131,42 @@ def test_cut_off_files_are_told(fmt: str, kept: float) -> None:
     else:
         assert is_cut_off(cut, fmt)
         assert trailing_bytes(cut, fmt) == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\0\0\0 ftypisom\0\0\2\0isomiso2",
+        b"\0\0\0\x14ftypqt  \0\0\0\0",
+        b"\0\0\0\x08wide\0\0\0\0mdat",
+        b"\x1aE\xdf\xa3\x93B\x82",
+        b"RIFF\x10\0\0\0AVI LIST",
+        b"FLV\x01\x05",
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+        b"OggS\0\2",
+        b"\0\0\1\xba!\0",
+        (b"G" + b"\0" * 187) * 3,
+    ],
+)
+def test_containers_of_moving_pictures_are_told_from_pictures(head: bytes) -> None:
+    assert is_video(head)
+    with pytest.raises(UnsupportedMediaError):
+        sniff(head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"text",
+        b"GGG",
+        b"GIF89a",
+        b"\xff\xd8\xff\xe0",
+        b"\0\0\0 ftypheic\0\0\0\0",
+        b"\0\0\0 ftypavif\0\0\0\0",
+        b"RIFF\x10\0\0\0WEBP",
+        b"#EXTM3U",
+    ],
+)
+def test_what_is_no_video(head: bytes) -> None:
+    assert not is_video(head)
