@@ -79,7 +79,7 @@ def look(path: str, max_pixels: int) -> dict[str, Any]:
             "width": frame.height if turned else frame.width,
             "height": frame.width if turned else frame.height,
             "rotation": rotation,
-            "duration_s": _duration(container, stream),
+            "duration_s": _duration(container, stream, frame.time or 0.0),
             "fps": _number(stream.average_rate),
             "start_s": _number(frame.time) or 0.0,
             "audio": [s.codec_context.name for s in container.streams.audio],
@@ -101,13 +101,18 @@ def _says_encrypted(path: str) -> bool:
     return any(b"encv" in part and b"sinf" in part for part in (head, tail))
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Seconds as the file claims them; None where it claims nothing."""
+def _duration(container: InputContainer, stream: VideoStream, start_s: float) -> float | None:
+    """Seconds from the first frame to the end, as the file claims; None where it claims nothing.
+
+    MP4 and MOV count from the start of the presentation, which an edit list may put before the
+    first frame; other containers count from the first frame."""
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    if container.duration is not None:
-        return container.duration / av.time_base
-    return None
+        claimed = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        claimed = container.duration / av.time_base
+    else:
+        return None
+    return claimed - start_s if "mp4" in container.format.name else claimed
 
 
 def _number(value: Fraction | float | None) -> float | None:
