@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewMedia:
-    """Bytes already in the blob store under `blob_key`. `kind`: image (later: video)."""
+    """Bytes already in the blob store under `blob_key`. `kind`: image or video."""
 
     sha256: str
     size: int
@@ -41,6 +42,31 @@ class NewMedia:
     kind: str = "image"
     width: int | None = None
     height: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """How a video is to be looked at; None: as the settings say.
+
+    stop_on: what is left is not looked at once a part of the video has this decision.
+    """
+
+    mode: Literal["interval", "keyframe", "scene", "fps"] | None = None
+    interval_s: float | None = None
+    rate: float | None = None
+    max_frames: int | None = None
+    stop_on: Decision | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is set."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any] | None) -> Self:
+        values = dict(told or {})
+        if "stop_on" in values:
+            values["stop_on"] = Decision(values["stop_on"])
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +83,7 @@ class NewItem:
     deadline: datetime | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
+    video: VideoOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,7 @@ def _insert_rows(
             "callback_url": held.callback_url,
             "deadline": new.deadline,
             "cancel_requested": False,
+            "options": None if new.video is None else new.video.to_json(),
             "created": now,
             "queued": now,
             "updated": now,

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -83,6 +84,7 @@ media = Table(
     Column("size", BigInteger, nullable=False),
     Column("width", Integer),
     Column("height", Integer),
+    Column("duration_s", Float),
     Column("pdq", String(64)),
     Column("blob_key", String(512), nullable=False),
     Column("refs", Integer, nullable=False),
@@ -140,6 +142,9 @@ job = Table(
     Column("deadline", UtcTime),
     Column("cancel_requested", Boolean(create_constraint=False), nullable=False),
     Column("error", Text),
+    # Of videos: how to look (`options`), what was found of the file (`film`).
+    Column("options", JSON),
+    Column("film", JSON),
     _created(),
     Column("queued", UtcTime, nullable=False),
     Column("updated", UtcTime, nullable=False),
@@ -161,6 +166,100 @@ scores = Table(
     Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
     _created(),
     Index(None, "media_id"),
+)
+
+# A part of a video job: read by one worker, scored by another. Gone once its job has ended.
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("job_id", ID, ForeignKey("job.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    _tenant(),
+    Column("round", Integer, nullable=False),
+    Column("stage", String(16), nullable=False),  # waiting | read | score | done | failed | skipped
+    Column("attempt", Integer, nullable=False),
+    Column("owner", String(128)),
+    Column("lease_until", UtcTime),
+    Column("moments", Integer, nullable=False),
+    Column("asks", LargeBinary, nullable=False),
+    Column("frames", LargeBinary),
+    Column("hashes", LargeBinary),
+    Column("error", Text),
+    Column("sends", Integer, nullable=False),
+    Column("due", UtcTime, nullable=False),
+    _created(),
+    Column("updated", UtcTime, nullable=False),
+    Index(None, "stage", "due"),
+    Index(None, "owner"),
+)
+
+# PDQ hashes of the frames of a video that were looked at, by which a copy is recognised.
+fingerprint = Table(
+    "fingerprint",
+    metadata,
+    Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
+    _tenant(),
+    Column("duration_s", Float, nullable=False),
+    Column("frames", Integer, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),  # 32 bytes a frame
+    Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
+    _created(),
+    Index(None, "tenant", "duration_s"),
+)
+
+# Two media that show the same; written once, whichever came later in `media_id`.
+likeness = Table(
+    "likeness",
+    metadata,
+    Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
+    Column("other_id", ID, ForeignKey("media.id"), primary_key=True),
+    _tenant(),
+    Column("share", Float, nullable=False),  # part of the frames that match, 0..1
+    _created(),
+    Index(None, "other_id"),
+)
+
+# What people look at instead of the uploaded bytes; made when it is asked for.
+derivative = Table(
+    "derivative",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("media_id", ID, ForeignKey("media.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # pending | ready | failed
+    Column("attempt", Integer, nullable=False),
+    Column("blob_key", String(512)),
+    Column("media_type", String(64)),
+    Column("size", BigInteger),
+    Column("error", Text),
+    _created(),
+    Column("updated", UtcTime, nullable=False),
+    UniqueConstraint("media_id", "name"),
+    Index(None, "state", "updated"),
+)
+
+# A file that comes in pieces (tus). The pieces lie in the media store until it is complete.
+upload = Table(
+    "upload",
+    metadata,
+    Column("id", ID, primary_key=True),
+    _tenant(),
+    Column("length", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("expires", UtcTime, nullable=False),
+    _created(),
+    Index(None, "expires"),
+)
+
+upload_part = Table(
+    "upload_part",
+    metadata,
+    Column("upload_id", ID, ForeignKey("upload.id"), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("blob_key", String(512), nullable=False),
 )
 
 embedding = Table(

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from moderation.video.index import FrameIndex
+
 Mode = Literal["interval", "keyframe", "scene", "fps"]
 
 JITTER = 0.75
@@ -81,22 +83,26 @@ class SamplingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a plan that one worker reads: neighbouring moments, at least one.
+    """A part of a round of looking that one worker reads: neighbouring moments, at least one.
 
-    number: counted from 0 over the plan, the same each time for the same plan.
+    number: counted from 0 over all rounds, the same each time for the same moments. asks: each
+    moment with the own time of the frame shown then. seek_s: the key frame where reading begins.
+    exact: those very frames; else a near one may stand for a frame that no other needs.
     """
 
     number: int
-    times: tuple[float, ...]
+    asks: tuple[tuple[float, float], ...]
+    seek_s: float
+    exact: bool
 
     @property
     def start_s(self) -> float:
-        return self.times[0]
+        return self.asks[0][0]
 
     @property
     def end_s(self) -> float:
         """The last moment, which belongs to the chunk."""
-        return self.times[-1]
+        return self.asks[-1][0]
 
 
 def default_interval_s(duration_s: float) -> float:
@@ -179,23 +185,45 @@ def refine(
     return tuple(sorted(extra))
 
 
-def chunks(
-    plan: SamplingPlan, max_frames: int = 64, max_seconds: float = 60.0, *, first: int = 0
+def cut(
+    times: Sequence[float],
+    index: FrameIndex,
+    *,
+    exact: bool,
+    first: int = 0,
+    max_frames: int = 64,
+    max_seconds: float = 60.0,
 ) -> tuple[Chunk, ...]:
-    """The plan cut into chunks of at most `max_frames` moments over at most `max_seconds`.
+    """Moments cut into chunks of at most `max_frames` over at most `max_seconds`.
 
-    Every moment is in exactly one chunk, in order. first: the number of the first chunk, for a
-    round of `refine`, which goes on counting where the plan ended.
+    Every moment is in exactly one chunk, in order. A cut is made where a key frame lies between
+    two moments, when that keeps a chunk at least half as long as it may be: what comes before
+    the key frame is then not decoded twice. first: the number of the first chunk, for a round of
+    `refine`, which goes on counting where the one before ended.
     """
     if max_frames < 1 or max_seconds < 0:
         raise ValueError("a chunk holds at least one moment")
-    groups: list[list[float]] = []
-    for time_s in plan.times:
-        if groups and len(groups[-1]) < max_frames and time_s - groups[-1][0] <= max_seconds:
-            groups[-1].append(time_s)
-        else:
-            groups.append([time_s])
-    return tuple(Chunk(first + i, tuple(group)) for i, group in enumerate(groups))
+    found: list[Chunk] = []
+    rest = [(time_s, index.shown_at(time_s)) for time_s in times]
+    while rest:
+        most = 1
+        while (
+            most < min(len(rest), max_frames) and rest[most][0] - rest[0][0] <= max_seconds
+        ):
+            most += 1
+        size = most if most == len(rest) else _at_key(rest, most, index)
+        part, rest = rest[:size], rest[size:]
+        seek_s = index.key_before(part[0][1])
+        found.append(Chunk(first + len(found), tuple(part), seek_s, exact))
+    return tuple(found)
+
+
+def _at_key(rest: Sequence[tuple[float, float]], most: int, index: FrameIndex) -> int:
+    """The largest size up to `most`, and at least half of it, after which a key frame comes."""
+    for size in range(most, max(1, most // 2) - 1, -1):
+        if index.key_before(rest[size][1]) > rest[size - 1][1]:
+            return size
+    return most
 
 
 def _step(duration_s: float, options: SamplingOptions) -> float:

@@ -1,0 +1,125 @@
+"""The steps from a probed video to its verdict, but for reading and scoring. Pure.
+
+Whoever analyses a video, in one process or over a queue, goes through the same rounds: `begin`
+plans what to look at, `look_closer` says what to look at again once that is scored, until it
+says nothing more, and `conclude` judges all frames together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from moderation.aggregate import Frame, Timeline, aggregate, hits
+from moderation.policy import Policy, flat_scores
+from moderation.types import Status, Verdict
+from moderation.video.index import FrameIndex
+from moderation.video.probe import VideoInfo
+from moderation.video.sampling import Chunk, SamplingOptions, cut, plan, refine
+
+TOLERANCE_S = 0.25
+"""How closely the borders of a segment are looked for."""
+PARTS = 4
+ROUNDS = 6
+"""Rounds of looking in all: four parts a round take 5 s to 0.25 s in three."""
+LATE_S = 1.0
+"""How much later than its moment a frame may come and still stand for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A video that is being analysed, as it is kept between the rounds.
+
+    gap_s: a longer time without a seen moment counts as not seen. capped: more moments were
+    wanted than `max_frames` allows.
+    """
+
+    info: VideoInfo
+    gap_s: float
+    capped: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"info": asdict(self.info), "gap_s": self.gap_s, "capped": self.capped}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, also after it was JSON."""
+        info = VideoInfo(**{**told["info"], "audio": tuple(told["info"]["audio"])})
+        return cls(info, float(told["gap_s"]), bool(told["capped"]))
+
+
+def begin(
+    info: VideoInfo, index: FrameIndex, options: SamplingOptions
+) -> tuple[Film, tuple[Chunk, ...]]:
+    """The first round: the whole video by its plan."""
+    planned = plan(info.held_s, index.fps, options, index.keyframes)
+    film = Film(info, planned.largest_gap_s + LATE_S, planned.capped)
+    return film, cut(planned.times, index, exact=False)
+
+
+def look_closer(
+    frames: Sequence[Frame], policy: Policy, film: Film, index: FrameIndex, *, first: int
+) -> tuple[Chunk, ...]:
+    """The next round: where a label comes or goes between two moments. Nothing: all is known.
+
+    frames: of all rounds so far, in any order. first: how many chunks there were so far.
+    """
+    seen = sorted((f.time_s, hits(f.peaks, policy)) for f in frames if f.peaks is not None)
+    distinct = dict(seen)
+    extra = refine(
+        list(distinct),
+        list(distinct.values()),
+        tolerance_s=max(TOLERANCE_S, 2 / (index.fps or 25.0)),
+        parts=PARTS,
+    )
+    return cut(extra, index, exact=True, first=first)
+
+
+def conclude(frames: Sequence[Frame], policy: Policy, film: Film) -> Timeline:
+    """The decision over all rounds; frames in any order."""
+    return aggregate(
+        frames,
+        policy,
+        duration_s=film.info.duration_s,
+        frames_total=film.info.frames,
+        gap_s=film.gap_s,
+    )
+
+
+def film_verdict(
+    timeline: Timeline,
+    film: Film,
+    *,
+    id: str,  # noqa: A002 - the verdict's own field name
+    policy: Policy,
+    models: Sequence[str],
+    device: str | None,
+    job_id: str | None = None,
+    source: str | None = None,
+    data_id: str | None = None,
+    notes: Sequence[str] = (),
+    timings_ms: Mapping[str, float] | None = None,
+) -> Verdict:
+    """The public verdict. Sound is not analysed, and the coverage says so. notes: more of them."""
+    told = [*timeline.coverage.notes, *notes]
+    if film.capped:
+        told.append("more moments were wanted than max_frames allows: spread evenly")
+    if film.info.audio:
+        told.append(f"sound not analysed ({', '.join(film.info.audio)})")
+    return Verdict(
+        id=id,
+        job_id=job_id,
+        source=source,
+        data_id=data_id,
+        status=Status.DONE,
+        decision=timeline.outcome.decision,
+        reasons=list(timeline.outcome.reasons),
+        scores=flat_scores(timeline.peaks),
+        segments=[passage.segment() for passage in timeline.passages],
+        coverage=timeline.coverage.model_copy(update={"notes": told}),
+        policy=policy.ref,
+        models=list(models),
+        device=device,
+        timings_ms={name: round(value, 2) for name, value in (timings_ms or {}).items()},
+    )
