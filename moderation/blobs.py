@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,8 @@ from moderation.errors import BlobError, ConfigError, NotFoundError
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+CHUNK = 1024 * 1024
+"""Bytes of a large blob that lie in memory at once."""
 
 
 class BlobStore(Protocol):
@@ -25,13 +28,32 @@ class BlobStore(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Stores all of it or nothing, in place of what was there."""
 
+    def put_file(self, key: str, path: Path) -> None:
+        """The same with the bytes of a file, of any size. Nobody may write to that file from
+        now on (it may become the blob itself), but its name may be removed."""
+
     def get(self, key: str) -> bytes:
         """Raises NotFoundError (blob_missing)."""
 
     def exists(self, key: str) -> bool: ...
 
+    def size(self, key: str) -> int:
+        """In bytes. Raises NotFoundError (blob_missing)."""
+
+    def open_range(self, key: str, start: int, length: int) -> Iterator[bytes]:
+        """`length` bytes from `start` on, in chunks; fewer only where the blob ends. Errors, also
+        NotFoundError (blob_missing), come with the first chunk."""
+
+    def local(self, key: str, folder: Path) -> AbstractContextManager[Path]:
+        """A file of this machine with the bytes, to be read alone: the blob itself, or a copy
+        in `folder`, which has to be there and is given back. Raises NotFoundError
+        (blob_missing)."""
+
     def delete(self, key: str) -> None:
         """Nothing happens when it is not there."""
+
+    def delete_below(self, prefix: str) -> None:
+        """Every blob whose key begins with `prefix` and a slash."""
 
     def ping(self) -> None:
         """Returns when the store can be used."""
@@ -68,18 +90,21 @@ class FolderBlobs:
             self._partial.mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        with _file_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._partial)
+        with _file_errors(), self._placed(key) as partial:
+            partial.write_bytes(data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        with _file_errors(), self._placed(key) as partial:
+            _sync(path)
             try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                Path(name).replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    Path(name).unlink()
-                raise
+                partial.unlink()
+                partial.hardlink_to(path)
+            except OSError:  # another file system, or one without links
+                partial.touch(0o600)
+                with path.open("rb") as source, partial.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, CHUNK)
+                _sync(partial)
+            partial.chmod(0o600)
 
     def get(self, key: str) -> bytes:
         with _file_errors():
@@ -91,9 +116,39 @@ class FolderBlobs:
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
+    def size(self, key: str) -> int:
+        with _file_errors():
+            try:
+                return self._path(key).stat().st_size
+            except FileNotFoundError as error:
+                raise _missing(key) from error
+
+    def open_range(self, key: str, start: int, length: int) -> Iterator[bytes]:
+        with _file_errors():
+            try:
+                file = self._path(key).open("rb")
+            except FileNotFoundError as error:
+                raise _missing(key) from error
+            with file:
+                file.seek(start)
+                left = length
+                while left > 0 and (chunk := file.read(min(CHUNK, left))):
+                    left -= len(chunk)
+                    yield chunk
+
+    @contextmanager
+    def local(self, key: str, folder: Path) -> Iterator[Path]:
+        if not self.exists(key):
+            raise _missing(key)
+        yield self._path(key)
+
     def delete(self, key: str) -> None:
         with _file_errors():
             self._path(key).unlink(missing_ok=True)
+
+    def delete_below(self, prefix: str) -> None:
+        with _file_errors(), suppress(FileNotFoundError):
+            shutil.rmtree(self._path(prefix))
 
     def ping(self) -> None:
         if not os.access(self._partial, os.W_OK | os.X_OK):
@@ -101,6 +156,23 @@ class FolderBlobs:
 
     def _path(self, key: str) -> Path:
         return self._root / _checked(key)
+
+    @contextmanager
+    def _placed(self, key: str) -> Iterator[Path]:
+        """An empty file to fill; it takes its place when the block ends without an error."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._partial)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            # Gone already, but after an error, and where both names were one file: a rename
+            # leaves those as they are.
+            with suppress(FileNotFoundError):
+                partial.unlink()
 
 
 class S3Blobs:
@@ -127,6 +199,11 @@ class S3Blobs:
         with _s3_errors():
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
+    def put_file(self, key: str, path: Path) -> None:
+        # In parts, several at once, for a large one; the parts of one that fails are removed.
+        with _s3_errors(), path.open("rb") as file:
+            self._client.upload_fileobj(file, self._bucket, self._name(key))
+
     def get(self, key: str) -> bytes:
         with _s3_errors(key):
             found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
@@ -140,9 +217,46 @@ class S3Blobs:
             return False
         return True
 
+    def size(self, key: str) -> int:
+        with _s3_errors(key):
+            found = self._client.head_object(Bucket=self._bucket, Key=self._name(key))
+            return int(found["ContentLength"])
+
+    def open_range(self, key: str, start: int, length: int) -> Iterator[bytes]:
+        if length <= 0 or start >= self.size(key):  # S3 knows no empty range
+            return
+        wanted = f"bytes={start}-{start + length - 1}"
+        with _s3_errors(key):
+            found = self._client.get_object(Bucket=self._bucket, Key=self._name(key), Range=wanted)
+            with closing(found["Body"]) as body:
+                yield from body.iter_chunks(CHUNK)
+
+    @contextmanager
+    def local(self, key: str, folder: Path) -> Iterator[Path]:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="blob-") as copy:
+            with _s3_errors(key):
+                self._client.download_fileobj(self._bucket, self._name(key), copy)
+                copy.flush()
+            yield Path(copy.name)
+
     def delete(self, key: str) -> None:
         with _s3_errors():
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def delete_below(self, prefix: str) -> None:
+        with _s3_errors():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=f"{self._name(prefix)}/"
+            )
+            for page in pages:  # of at most 1000, which is as many as one request may delete
+                names = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+                if not names:
+                    continue
+                done = self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": names, "Quiet": True}
+                )
+                if done.get("Errors"):
+                    raise BlobError("The media store did not delete all that it was told to.")
 
     def ping(self) -> None:
         with _s3_errors():
@@ -156,6 +270,12 @@ def _checked(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError(f"not a blob key: {key!r}")
     return key
+
+
+def _sync(path: Path) -> None:
+    """Hold the file's bytes on the disk: the database may promise them from now on."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _missing(key: str) -> NotFoundError:
