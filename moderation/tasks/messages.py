@@ -17,11 +17,20 @@ TASK: Final = "moderation.job"
 INFER: Final = "infer"
 """Queue of work that needs the models."""
 LIGHT: Final = "light"
-"""Queue of work that needs none: callbacks."""
+"""Queue of work that needs none: callbacks, reading of video files."""
 
 IMAGE: Final = "image"
+VIDEO: Final = "video"
+READ: Final = "read"
+SCORE: Final = "score"
 DELIVER: Final = "deliver"
-QUEUES: Final[Mapping[str, str]] = {IMAGE: INFER, DELIVER: LIGHT}
+QUEUES: Final[Mapping[str, str]] = {
+    IMAGE: INFER,
+    VIDEO: LIGHT,
+    READ: LIGHT,
+    SCORE: INFER,
+    DELIVER: LIGHT,
+}
 """kind -> queue."""
 
 MAX_PRIORITY: Final = 9
@@ -34,7 +43,8 @@ class UnknownMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class JobMessage:
-    """Look at this job. kind: `image` (analyse it) or `deliver` (its callback is due)."""
+    """Look at this job. kind: `image` (analyse it), `video` (its next step), `read` or `score`
+    (a chunk of it, then `job_id` is `<job>/<number>`), `deliver` (its callback is due)."""
 
     kind: str
     job_id: str

@@ -16,12 +16,15 @@ from moderation.tasks.messages import (
     IMAGE,
     INFER,
     LIGHT,
+    READ,
+    SCORE,
+    VIDEO,
     JobMessage,
     UnknownMessageError,
 )
 
 
-@given(st.sampled_from([IMAGE, DELIVER]), st.text(min_size=1))
+@given(st.sampled_from([IMAGE, VIDEO, READ, SCORE, DELIVER]), st.text(min_size=1))
 def test_a_message_survives_json(kind: str, job_id: str) -> None:
     message = JobMessage(kind, job_id)
     assert JobMessage.from_dict(json.loads(json.dumps(message.to_dict()))) == message
@@ -37,7 +40,8 @@ def test_a_message_carries_ids_alone() -> None:
 
 def test_kinds_go_to_their_queues() -> None:
     assert JobMessage(IMAGE, "j").queue == INFER
-    assert JobMessage(DELIVER, "j").queue == LIGHT
+    assert JobMessage(SCORE, "j/0").queue == INFER
+    assert {JobMessage(kind, "j").queue for kind in (DELIVER, VIDEO, READ)} == {LIGHT}
     with pytest.raises(UnknownMessageError, match="hologram"):
         _ = JobMessage("hologram", "j").queue
 
