@@ -77,7 +77,7 @@ class InputError(ModerationError):
 
 
 class MediaError(InputError):
-    """Codes: empty_file, unsupported_format, truncated, corrupt, too_many_pixels,
+    """Codes: empty_file, unsupported_format, playlist, truncated, corrupt, too_many_pixels,
     too_many_frames, too_large, decode_timeout, decode_memory, decode_crashed."""
 
     code = "corrupt"

@@ -27,10 +27,10 @@ Size = tuple[int, int] | None
 @dataclass(frozen=True, slots=True)
 class Sniffed:
     """A recognised format. width and height in pixels as stored (before any rotation), None
-    where the first `HEAD_BYTES` do not tell."""
+    where the first `HEAD_BYTES` do not tell, and for videos."""
 
     format: str
-    kind: Literal["image"]
+    kind: Literal["image", "video"]
     width: int | None
     height: int | None
 
@@ -185,21 +185,97 @@ FORMATS = frozenset(_SIZES)
 """Every name that `sniff` may answer."""
 
 
-_ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
-_ASF = bytes.fromhex("3026b2758e66cf11")
-_TS_PACKET = 188
+# --- moving pictures ---------------------------------------------------------------------
+
+_ISO_BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"pnot"}
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"FLV\x01", "flv"),
+    (bytes.fromhex("3026b2758e66cf11"), "asf"),
+    (b"OggS", "ogg"),
+    (b"\x06\x0e+4", "mxf"),
+    (b"\0\0\1\xba", "mpeg"),
+    (b"\0\0\1\xb3", "mpegvideo"),
+    (b"\0\0\1\xb0", "m4v"),
+    (b"\0\0\1\x0f", "vc1"),
+    (b"\0\0\0\1\x67", "h264"),
+    (b"\0\0\0\1\x27", "h264"),
+    (b"\0\0\0\1\x09", "h264"),
+    (b"\0\0\0\1\x40", "hevc"),
+    (b"\0\0\0\1\x46", "hevc"),
+    (b"\x12\0\x0a", "obu"),
+    (b"\x1f\x07\0", "dv"),
+    (b"nut/multimedia container\0", "nut"),
+    (bytes.fromhex("b7d800203749da11"), "wtv"),
+    (b"YUV4MPEG2", "y4m"),
+    (b"DKIF", "ivf"),
+    (b".RMF", "rm"),
+)
+# Packets of MPEG-TS: plain, with a time stamp before each (Blu-ray), with parity after each.
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))
+_PLAYLIST = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(#EXT|ffconcat|\[playlist\]|\[reference\]|v=0\r?\n|rtsptext|<asx\b"
+    rb"|(<\?xml[^>]*>)?\s*(<!--.*?-->\s*)?<(MPD|SmoothStreamingMedia|smil|playlist)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def sniff_video(head: bytes) -> Sniffed:
+    """Recognise a container of moving pictures (or sound), or an animated picture: its name,
+    with kind "video". Whether it is a usable video, only a decoder can tell.
+
+    Raises MediaError (empty_file) for no bytes, UnsupportedMediaError for everything else:
+    with the code `playlist` for a text that names other files, which ffmpeg would open.
+    """
+    if not head:
+        raise MediaError("the file is empty", code="empty_file")
+    head = head[:HEAD_BYTES]
+    name = _container(head) or _animation(head)
+    if name is not None:
+        return Sniffed(name, "video", None, None)
+    if _PLAYLIST.match(head):
+        raise UnsupportedMediaError(
+            "the file is a playlist: it names other files and holds no video", code="playlist"
+        )
+    if _format(head) is not None:
+        raise UnsupportedMediaError("the file is a picture that does not move")
+    raise UnsupportedMediaError(
+        "the file is not a video of a supported format "
+        "(MP4, MOV, Matroska, WebM, AVI, FLV, MPEG-TS, MPEG-PS, ASF, Ogg, MXF, GIF, APNG, WebP)"
+    )
 
 
 def is_video(head: bytes) -> bool:
-    """Whether the first bytes are those of a container that holds moving pictures (or sound):
-    MP4, MOV, Matroska, WebM, AVI, ASF, FLV, MPEG-TS, MPEG-PS, Ogg, MXF. Whether it is a usable
-    video, only a decoder can tell. Animated pictures are pictures: see `sniff`."""
-    if _format(head[:HEAD_BYTES]) is not None:
-        return False
-    return (
-        head[4:8] in _ISO_BOXES
-        or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", _ASF, b"OggS", b"\x06\x0e+4"))
-        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or (head[:3] == b"\0\0\1" and head[3:4] in (b"\xba", b"\xb3"))
-        or (len(head) > 2 * _TS_PACKET and head[: 3 * _TS_PACKET : _TS_PACKET] == b"GGG")
-    )
+    """Whether `sniff_video` names a container. Animated pictures are pictures: see `sniff`."""
+    return _container(head[:HEAD_BYTES]) is not None
+
+
+def _container(head: bytes) -> str | None:
+    if _format(head) is not None:
+        return None
+    if head[4:8] in _ISO_BOXES:
+        return "mov" if head[4:8] != b"ftyp" or head[8:12] == b"qt  " else "mp4"
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "webm" if b"\x42\x82\x84webm" in head[:64] else "matroska"
+    if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
+        return "avi"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    for size, at in _TS_PACKETS:
+        if len(head) > 2 * size + at and head[at : at + 2 * size + 1 : size] == b"GGG":
+            return "mpegts"
+    return None
+
+
+def _animation(head: bytes) -> str | None:
+    """Formats of pictures that may move; of GIF, only its end tells whether it does."""
+    name = _format(head)
+    if name == "gif":
+        return "gif"
+    if name == "png":
+        return "apng" if b"acTL" in head.partition(b"IDAT")[0] else None
+    if name == "webp":
+        return "webp" if head[12:16] == b"VP8X" and head[20:21] and head[20] & 2 else None
+    if name == "avif":
+        return "avif" if head[8:12] == b"avis" else None
+    return None

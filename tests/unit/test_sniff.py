@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moderation.errors import MediaError, UnsupportedMediaError
-from moderation.sniff import FORMATS, HEAD_BYTES, is_video, sniff
+from moderation.sniff import FORMATS, HEAD_BYTES, is_video, sniff, sniff_video
 from moderation.structure import is_cut_off, trailing_bytes
 
 MAGIC = {
@@ -170,3 +171,78 @@ def test_containers_of_moving_pictures_are_told_from_pictures(head: bytes) -> No
 )
 def test_what_is_no_video(head: bytes) -> None:
     assert not is_video(head)
+
+
+CONTAINERS = {
+    "mp4": b"\0\0\0 ftypisom\0\0\2\0isomiso2",
+    "mov": b"\0\0\0\x14ftypqt  \0\0\0\0",
+    "matroska": b"\x1aE\xdf\xa3\x93\x42\x82\x88matroska",
+    "webm": b"\x1aE\xdf\xa3\x93\x42\x82\x84webm",
+    "avi": b"RIFF\x10\0\0\0AVI LIST",
+    "flv": b"FLV\x01\x05",
+    "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    "ogg": b"OggS\0\2",
+    "mpeg": b"\0\0\1\xba!\0",
+    "mpegvideo": b"\0\0\1\xb3\x16",
+    "mpegts": (b"G" + b"\0" * 187) * 3,
+    "mxf": b"\x06\x0e+4\2\5",
+    "y4m": b"YUV4MPEG2 W8 H8 F25:1\n",
+    "gif": b"GIF89a\x08\0\x08\0",
+}
+
+
+@pytest.mark.parametrize(("name", "head"), CONTAINERS.items())
+def test_a_container_has_its_name(name: str, head: bytes) -> None:
+    told = sniff_video(head)
+    assert (told.format, told.kind) == (name, "video")
+
+
+@pytest.mark.parametrize(("size", "at"), [(188, 0), (192, 4), (204, 0)])
+def test_transport_streams_of_each_packet_size(size: int, at: int) -> None:
+    packet = (bytes(at) + b"G" + bytes(size))[:size]
+    assert sniff_video(packet * 4).format == "mpegts"
+
+
+@pytest.mark.parametrize("fmt", ["gif", "png", "webp"])
+def test_an_animated_picture_is_a_video_where_one_is_asked_for(fmt: str) -> None:
+    stream = io.BytesIO()
+    frames = [Image.new("RGB", (32, 24), (shade, 9, 9)) for shade in (0, 120, 240)]
+    frames[0].save(stream, fmt, save_all=True, append_images=frames[1:])
+    assert sniff_video(stream.getvalue()).format == {"png": "apng"}.get(fmt, fmt)
+    assert not is_video(stream.getvalue()), "it stays a picture where pictures are read"
+
+
+@pytest.mark.parametrize("fmt", [fmt for fmt in SAVED if fmt != "gif"])
+def test_a_still_picture_is_no_video(fmt: str) -> None:
+    with pytest.raises(UnsupportedMediaError, match="does not move"):
+        sniff_video(encode(fmt))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n",
+        b"\xef\xbb\xbf#EXTM3U\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\n",
+        b'<?xml version="1.0"?>\n<!-- x -->\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011">',
+        b"<MPD>",
+        b"  <SmoothStreamingMedia MajorVersion='2'>",
+        b"[playlist]\nFile1=http://a/",
+        b"<ASX version='3.0'>",
+    ],
+)
+def test_a_playlist_is_told_as_such(text: bytes) -> None:
+    with pytest.raises(UnsupportedMediaError) as error:
+        sniff_video(text)
+    assert error.value.code == "playlist"
+    assert not is_video(text)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_have_a_name_or_an_error(data: bytes) -> None:
+    for head in CONTAINERS.values():
+        assert sniff_video(head + data).kind == "video"
+    with contextlib.suppress(MediaError):  # any other error fails
+        assert sniff_video(data).kind == "video"
