@@ -210,6 +210,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"DKIF", "ivf"),
     (b".RMF", "rm"),
 )
+_STILL_BRANDS = _AVIF_BRANDS | _HEIC_BRANDS | {b"mif1", b"msf1"}
 # Packets of MPEG-TS: plain, with a time stamp before each (Blu-ray), with parity after each.
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 _PLAYLIST = re.compile(
@@ -246,13 +247,12 @@ def sniff_video(head: bytes) -> Sniffed:
 
 def is_video(head: bytes) -> bool:
     """Whether `sniff_video` names a container. Animated pictures are pictures: see `sniff`."""
-    return _container(head[:HEAD_BYTES]) is not None
+    return _format(head[:HEAD_BYTES]) is None and _container(head[:HEAD_BYTES]) is not None
 
 
 def _container(head: bytes) -> str | None:
-    if _format(head) is not None:
-        return None
-    if head[4:8] in _ISO_BOXES:
+    # A file with a picture's brand beside a film's is read as a film where one is asked for.
+    if head[4:8] in _ISO_BOXES and head[8:12] not in _STILL_BRANDS:
         return "mov" if head[4:8] != b"ftyp" or head[8:12] == b"qt  " else "mp4"
     if head.startswith(b"\x1aE\xdf\xa3"):
         return "webm" if b"\x42\x82\x84webm" in head[:64] else "matroska"
