@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from moderation.ids import new_id
 from moderation.policy import Policy, decide_failure
@@ -24,8 +24,9 @@ from moderation.store.codec import (
     unique,
 )
 from moderation.store.events import append
-from moderation.store.records import Finished, JobState
+from moderation.store.records import Claim, Finished, JobState
 from moderation.store.tables import (
+    chunk,
     embedding,
     item,
     job,
@@ -55,6 +56,27 @@ class OpenJob:
     callback_url: str | None
     source: str | None
     data_id: str | None
+    owner: str | None = None
+
+    @property
+    def parked(self) -> bool:
+        """A video whose chunks are worked on: it runs, and nobody holds it."""
+        return self.state is JobState.RUNNING and self.owner is None
+
+
+def parked() -> ColumnElement[bool]:
+    """As `OpenJob.parked`, to ask the database by."""
+    return and_(job.c.state == JobState.RUNNING.value, job.c.owner.is_(None))
+
+
+def held_by(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    """The claim still holds."""
+    return (
+        job.c.id == claim.job_id,
+        job.c.state == JobState.RUNNING.value,
+        job.c.owner == claim.owner,
+        job.c.attempt == claim.attempt,
+    )
 
 
 def lock_job(connection: Connection, *conditions: ColumnElement[bool]) -> OpenJob | None:
@@ -76,6 +98,7 @@ def lock_job(connection: Connection, *conditions: ColumnElement[bool]) -> OpenJo
             job.c.callback_url,
             item.c.source,
             item.c.data_id,
+            job.c.owner,
         )
         .join(item, item.c.id == job.c.item_id)
         .where(*conditions)
@@ -94,8 +117,8 @@ def end_job(
     *,
     error: str | None = None,
 ) -> None:
-    """Ends a locked job: its state, verdict, callback and event. Nothing may follow it in the
-    transaction but its commit."""
+    """Ends a locked job: its state, verdict, callback and event; its chunks go. Nothing may
+    follow it in the transaction but its commit."""
     connection.execute(
         update(job)
         .where(job.c.id == held.id)
@@ -109,6 +132,7 @@ def end_job(
         )
     )
     connection.execute(delete(outbox).where(outbox.c.job_id == held.id, outbox.c.kind == "task"))
+    connection.execute(delete(chunk).where(chunk.c.job_id == held.id))
     record_verdict(connection, held, verdict, now)
 
 
@@ -168,6 +192,7 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
             ("pdq", finished.pdq),
             ("width", finished.width),
             ("height", finished.height),
+            ("duration_s", finished.duration_s),
         )
         if value is not None
     }

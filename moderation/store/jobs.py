@@ -11,9 +11,9 @@ from moderation.store.codec import clock
 from moderation.store.ending import cancelled, end_job, lock_job
 from moderation.store.engine import Database
 from moderation.store.leases import claim, finish, release, release_owner, renew
-from moderation.store.records import JobRow, JobState
+from moderation.store.records import JobRow, JobState, TaskHint
 from moderation.store.submit import submit
-from moderation.store.sweep import SweepResult, TaskHint, sweep
+from moderation.store.sweep import SweepResult, sweep
 from moderation.store.tables import audit, job, policy_version
 
 __all__ = [
@@ -36,8 +36,9 @@ __all__ = [
 def cancel(
     db: Database, tenant: str, job_id: str, *, actor: str = "system", now: datetime | None = None
 ) -> JobRow:
-    """Calls a job off. A queued one ends CANCELLED at once, by the policy's `on_failure`; a
-    running one when its worker is through; an ended one stays as it is.
+    """Calls a job off. A queued one ends CANCELLED at once, by the policy's `on_failure`, and so
+    does a video whose parts are worked on; another running one when its worker is through; an
+    ended one stays as it is.
 
     `actor` (a key's id) goes to the audit. Raises NotFoundError, StoreError.
     """
@@ -60,7 +61,7 @@ def cancel(
                     created=moment,
                 )
             )
-            if held.state is JobState.QUEUED:
+            if held.state is JobState.QUEUED or held.parked:
                 verdict = cancelled(connection, held)
                 end_job(connection, held, JobState.CANCELLED, verdict, moment)
         return _read(connection, tenant, job_id)

@@ -1,31 +1,30 @@
 """Who runs a job: claim, renew, finish, give back. A claim is one UPDATE.
 
 (job, owner, attempt) names a claim. A worker that lost its lease may go on computing; what it
-then writes is refused.
+then writes is refused. Leases of chunks are prolonged and given back together with those of jobs.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, tuple_, update
 
+from moderation.store.chunks import backoff
 from moderation.store.codec import clock, load_policy
 from moderation.store.ending import (
     cancelled,
     end_job,
+    held_by,
     lock_job,
     send_task_again,
     store_results,
     undecided,
 )
 from moderation.store.engine import Database
-from moderation.store.records import Claim, Finished, JobState, NewMedia
-from moderation.store.tables import item, job, media, policy_version
+from moderation.store.records import Claim, Finished, JobState, NewMedia, VideoOptions
+from moderation.store.tables import chunk, item, job, media, policy_version
 from moderation.types import Status
-
-BACKOFF_S = 1.0
-BACKOFF_CAP_S = 30.0
 
 
 def claim(
@@ -93,6 +92,8 @@ def claim(
         callback_url=row["callback_url"],
         created=row["created"],
         queued_ms=max(0.0, (moment - row["queued"]).total_seconds() * 1000),
+        video=VideoOptions.from_json(row["options"]),
+        film=row["film"],
     )
 
 
@@ -103,6 +104,8 @@ _CLAIMED = (
         job.c.callback_url,
         job.c.created,
         job.c.queued,
+        job.c.options,
+        job.c.film,
         item.c.media_id,
         item.c.source,
         item.c.data_id,
@@ -122,19 +125,24 @@ _CLAIMED = (
 
 
 def renew(db: Database, owner: str, lease_s: float, *, now: datetime | None = None) -> int:
-    """Prolongs the running leases of the owner; how many. Raises StoreError.
+    """Prolongs the leases of the owner, of jobs and of chunks; how many. Raises StoreError.
 
     Not those of jobs past their deadline: a thread that hangs beside a living heartbeat would
     keep its job for ever. Their leases run out, and the sweeper ends them.
     """
     moment = clock(now)
+    until = moment + timedelta(seconds=lease_s)
     in_time = or_(job.c.deadline.is_(None), job.c.deadline > moment)
     with db.begin() as connection:
-        return connection.execute(
-            update(job)
-            .where(job.c.id.in_(_running_of(owner, in_time)))
-            .values(lease_until=moment + timedelta(seconds=lease_s))
+        renewed = connection.execute(
+            update(job).where(job.c.id.in_(_running_of(owner, in_time))).values(lease_until=until)
         ).rowcount
+        held = _chunks_of(connection, owner, in_time)
+        if held:
+            connection.execute(
+                update(chunk).where(_any_of(held), chunk.c.owner == owner).values(lease_until=until)
+            )
+        return renewed + len(held)
 
 
 def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | None = None) -> bool:
@@ -149,7 +157,7 @@ def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | No
         raise ValueError(f"the verdict is of {verdict.id}, the claim of {claim.item_id}")
     moment = clock(now)
     with db.begin() as connection:
-        held = lock_job(connection, *_held(claim))
+        held = lock_job(connection, *held_by(claim))
         if held is None:
             return False
         if held.cancel_requested:
@@ -172,7 +180,7 @@ def release(
     """
     moment = clock(now)
     with db.begin() as connection:
-        held = lock_job(connection, *_held(claim))
+        held = lock_job(connection, *held_by(claim))
         if held is None:
             state = connection.execute(select(job.c.state).where(job.c.id == claim.job_id))
             return JobState(state.scalar_one())
@@ -189,6 +197,7 @@ def release(
             )
             end_job(connection, held, JobState.FAILED, verdict, moment, error=error)
             return JobState.FAILED
+        again = moment + backoff(held.attempt)
         connection.execute(
             update(job)
             .where(job.c.id == held.id)
@@ -197,16 +206,17 @@ def release(
                 owner=None,
                 lease_until=None,
                 error=error,
-                queued=moment,
+                queued=again,
                 updated=moment,
             )
         )
-        send_task_again(connection, [held.id], moment + _backoff(held.attempt))
+        send_task_again(connection, [held.id], again)
         return JobState.QUEUED
 
 
 def release_owner(db: Database, owner: str, *, now: datetime | None = None) -> int:
-    """Queues all jobs that a dead or stopping worker was running; how many. Raises StoreError.
+    """Queues all jobs that a dead or stopping worker was running, and gives its chunks back; how
+    many. Raises StoreError.
 
     Their tasks are due at once: the next sweep publishes them.
     """
@@ -228,7 +238,14 @@ def release_owner(db: Database, owner: str, *, now: datetime | None = None) -> i
         )
         if ids:
             send_task_again(connection, ids, moment)
-        return len(ids)
+        held = _chunks_of(connection, owner)
+        if held:
+            connection.execute(
+                update(chunk)
+                .where(_any_of(held), chunk.c.owner == owner)
+                .values(owner=None, lease_until=None, due=moment, updated=moment)
+            )
+        return len(ids) + len(held)
 
 
 def _running_of(owner: str, *conditions: ColumnElement[bool]) -> Select[tuple[str]]:
@@ -241,14 +258,19 @@ def _running_of(owner: str, *conditions: ColumnElement[bool]) -> Select[tuple[st
     )
 
 
-def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    return (
-        job.c.id == claim.job_id,
-        job.c.state == JobState.RUNNING.value,
-        job.c.owner == claim.owner,
-        job.c.attempt == claim.attempt,
+def _chunks_of(
+    connection: Connection, owner: str, *conditions: ColumnElement[bool]
+) -> list[tuple[str, int]]:
+    """The chunks of the owner, locked in order; `conditions` on their jobs."""
+    query = (
+        select(chunk.c.job_id, chunk.c.number)
+        .join(job, job.c.id == chunk.c.job_id)
+        .where(chunk.c.owner == owner, *conditions)
+        .order_by(chunk.c.job_id, chunk.c.number)
+        .with_for_update(of=chunk)
     )
+    return [(row.job_id, row.number) for row in connection.execute(query)]
 
 
-def _backoff(attempt: int) -> timedelta:
-    return timedelta(seconds=min(BACKOFF_CAP_S, BACKOFF_S * 2 ** (attempt - 1)))
+def _any_of(keys: list[tuple[str, int]]) -> ColumnElement[bool]:
+    return tuple_(chunk.c.job_id, chunk.c.number).in_(keys)

@@ -99,8 +99,18 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskHint:
+    """Something to publish: all that a message says, and its priority."""
+
+    job_id: str
+    kind: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that this owner runs until its lease ends. `attempt` counts from 1."""
+    """A job that this owner runs until its lease ends. `attempt` counts from 1. `video`: how to
+    look at a video; `film`: what was kept of it between the rounds."""
 
     job_id: str
     item_id: str
@@ -115,6 +125,8 @@ class Claim:
     callback_url: str | None
     created: datetime
     queued_ms: float
+    video: VideoOptions = VideoOptions()
+    film: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +150,7 @@ class Finished:
     pdq: str | None = None
     width: int | None = None
     height: int | None = None
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,31 +10,30 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 
+from moderation.store import chunks
 from moderation.store.codec import clock
-from moderation.store.ending import cancelled, end_job, lock_job, send_task_again, undecided
+from moderation.store.ending import (
+    cancelled,
+    end_job,
+    lock_job,
+    parked,
+    send_task_again,
+    undecided,
+)
 from moderation.store.engine import Database
-from moderation.store.records import JobState
-from moderation.store.tables import job, outbox
+from moderation.store.records import JobState, TaskHint
+from moderation.store.tables import chunk, job, outbox
 from moderation.types import Status
-
-
-@dataclass(frozen=True, slots=True)
-class TaskHint:
-    """A task to publish: all that a message says, and its priority."""
-
-    job_id: str
-    kind: str
-    priority: int
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
     """`republish`: tasks that the caller publishes now. `ended`: ids of the jobs that the sweep
     ended, for want of attempts (`failed`), by their deadline (`overdue`) or because they were
-    called off while nobody ran them (`cancelled`). `expired`: leases that ran out and are queued
-    again."""
+    called off while nobody ran them (`cancelled`). `expired`: leases of jobs and chunks that ran
+    out; others may have them now."""
 
     republish: tuple[TaskHint, ...]
     ended: tuple[str, ...]
@@ -50,6 +49,7 @@ def sweep(
     republish_after_s: float,
     max_attempts: int,
     limit: int = 200,
+    chunks_ahead: int = 4,
     now: datetime | None = None,
 ) -> SweepResult:
     """Ends what cannot run any more, queues what lost its worker, finds what to publish.
@@ -64,11 +64,12 @@ def sweep(
         outcome = _end(db, job_id, max_attempts, moment)
         if outcome is not None:
             ended[job_id] = outcome
-    expired = _requeue_expired(db, limit, moment)
+    lost = _end_chunks(db, max_attempts, chunks_ahead, limit, moment)
+    expired = _requeue_expired(db, limit, moment) + _free_expired_chunks(db, limit, moment)
     republish = _due_tasks(db, timedelta(seconds=republish_after_s), limit, moment)
     why = Counter(ended.values())
     return SweepResult(
-        republish=republish,
+        republish=(*lost, *republish),
         ended=tuple(ended),
         expired=expired,
         failed=why["failed"],
@@ -77,11 +78,12 @@ def sweep(
     )
 
 
-def _abandoned(now: datetime) -> ColumnElement[bool]:
-    """Nobody runs it: queued, or its lease ran out."""
+def _held_by_none(now: datetime) -> ColumnElement[bool]:
+    """Queued, or its lease ran out, or a video whose parts are worked on."""
     return or_(
         job.c.state == JobState.QUEUED.value,
         and_(job.c.state == JobState.RUNNING.value, job.c.lease_until < now),
+        parked(),
     )
 
 
@@ -89,7 +91,7 @@ def _hopeless(db: Database, max_attempts: int, limit: int, now: datetime) -> lis
     query = (
         select(job.c.id)
         .where(
-            _abandoned(now),
+            _held_by_none(now),
             or_(
                 job.c.cancel_requested,
                 job.c.attempt >= max_attempts,
@@ -106,7 +108,7 @@ def _hopeless(db: Database, max_attempts: int, limit: int, now: datetime) -> lis
 def _end(db: Database, job_id: str, max_attempts: int, now: datetime) -> str | None:
     """Ends one job, if it still is abandoned; why."""
     with db.begin() as connection:
-        held = lock_job(connection, job.c.id == job_id, _abandoned(now))
+        held = lock_job(connection, job.c.id == job_id, _held_by_none(now))
         if held is None:
             return None
         if held.cancel_requested:
@@ -153,6 +155,72 @@ def _requeue_expired(db: Database, limit: int, now: datetime) -> int:
         if ids:
             send_task_again(connection, ids, now)
         return len(ids)
+
+
+def _end_chunks(
+    db: Database, max_attempts: int, ahead: int, limit: int, now: datetime
+) -> list[TaskHint]:
+    """Fails the chunks that had all their attempts and are held by none; what to publish."""
+    spent = or_(
+        *(
+            and_(
+                chunk.c.stage == stage.value,
+                chunk.c.attempt >= chunks.attempts_of(stage, max_attempts),
+            )
+            for stage in chunks.ACTIVE
+        )
+    )
+    hopeless = and_(spent, or_(chunk.c.owner.is_(None), chunks.expired(now)))
+    query = select(chunk.c.job_id, chunk.c.number).where(hopeless).limit(limit)
+    with db.connect() as connection:
+        found = connection.execute(query).all()
+    hints: list[TaskHint] = []
+    for job_id, number in found:
+        with db.begin() as connection:
+            held = lock_job(connection, job.c.id == job_id, parked())
+            if held is None:
+                continue
+            failed = connection.execute(
+                update(chunk)
+                .where(chunk.c.job_id == job_id, chunk.c.number == number, hopeless)
+                .values(
+                    stage=chunks.Stage.FAILED.value,
+                    owner=None,
+                    lease_until=None,
+                    error=func.coalesce(chunk.c.error, "its workers went silent"),
+                    updated=now,
+                )
+            )
+            if failed.rowcount:
+                hints += chunks.advance(connection, held, ahead, now)
+    return hints
+
+
+def _free_expired_chunks(db: Database, limit: int, now: datetime) -> int:
+    stale = (
+        select(chunk.c.job_id, chunk.c.number)
+        .where(chunks.expired(now))
+        .order_by(chunk.c.job_id, chunk.c.number)
+        .limit(limit)
+    )
+    with db.connect() as connection:
+        if connection.execute(stale.limit(1)).first() is None:
+            return 0
+    with db.begin() as connection:
+        keys = [tuple(row) for row in connection.execute(stale.with_for_update(skip_locked=True))]
+        if not keys:
+            return 0
+        return connection.execute(
+            update(chunk)
+            .where(tuple_(chunk.c.job_id, chunk.c.number).in_(keys), chunks.expired(now))
+            .values(
+                owner=None,
+                lease_until=None,
+                error="its worker went silent",
+                due=now,
+                updated=now,
+            )
+        ).rowcount
 
 
 def _due_tasks(

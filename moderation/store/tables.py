@@ -185,7 +185,6 @@ chunk = Table(
     Column("frames", LargeBinary),
     Column("hashes", LargeBinary),
     Column("error", Text),
-    Column("sends", Integer, nullable=False),
     Column("due", UtcTime, nullable=False),
     _created(),
     Column("updated", UtcTime, nullable=False),

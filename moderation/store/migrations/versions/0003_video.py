@@ -34,7 +34,6 @@ def upgrade() -> None:
         sa.Column("frames", sa.LargeBinary(), nullable=True),
         sa.Column("hashes", sa.LargeBinary(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
-        sa.Column("sends", sa.Integer(), nullable=False),
         sa.Column("due", TIME, nullable=False),
         sa.Column("created", TIME, nullable=False),
         sa.Column("updated", TIME, nullable=False),
