@@ -16,15 +16,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Protocol, Self
 
 from moderation.analyse import Analyser, Analysis, failure, to_verdict
-from moderation.analyse_video import VideoAnalyser, video_verdict
+from moderation.analyse_video import VideoAnalyser, VideoAnalysis
 from moderation.errors import ConfigError, MediaError, ModerationError, OverloadedError
 from moderation.fetch import fetch
+from moderation.film import film_verdict
 from moderation.ids import new_id
 from moderation.policy import Policy, problem_of
 from moderation.settings import Settings
@@ -191,6 +193,15 @@ def _too_large(limit: int) -> MediaError:
 # --- scanning ----------------------------------------------------------------------------
 
 
+class Watcher(Protocol):
+    """Hears of videos while, and after, they are looked at; called from several threads."""
+
+    def on_progress(self, source: Source, done: int, wanted: int) -> None:
+        """Moments looked at so far, and moments known to be needed so far."""
+
+    def on_video(self, source: Source, analysis: VideoAnalysis) -> None: ...
+
+
 class Examiner(Protocol):
     """Gives the verdict of one source; called from several threads at once."""
 
@@ -206,18 +217,19 @@ class Moderator:
     videos: Callable[[str], VideoAnalyser]
     """Makes the analyser of one video, from a seed."""
     turns: BoundedSemaphore
-    """How many videos are read at a time: each has an ffmpeg of its own."""
+    """How many videos are read at a time: each has readers of its own."""
     policy: Policy
     settings: Settings
     models: tuple[str, ...]
     device: str
     patience: int
     """Times a picture may wait in vain for a decoder that slow ones before it keep busy."""
+    watcher: Watcher | None = None
 
     def __call__(self, source: Source) -> Verdict:
         try:
             if source.path is not None and source.fault is None and is_video(_head(source.path)):
-                return self._video(source.path, source.name)
+                return self._video(source, source.path)
             analysis = self._analyse(read(source, self.settings))
         except ModerationError as error:
             analysis = failure(self.policy, problem_of(error))
@@ -230,7 +242,8 @@ class Moderator:
             device=self.device,
         )
 
-    def _video(self, path: Path, name: str) -> Verdict:
+    def _video(self, source: Source, path: Path) -> Verdict:
+        watcher = self.watcher
         with self.turns:
             # Which moments are looked at follows from the file: a second run asks for the same.
             try:
@@ -238,14 +251,19 @@ class Moderator:
                     seed = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as error:
                 raise MediaError(error.strerror or str(error), code="unreadable") from error
-            analysis = self.videos(seed).analyse(path, self.policy)
-        return video_verdict(
-            analysis,
+            progress = partial(watcher.on_progress, source) if watcher is not None else None
+            analysis = self.videos(seed).analyse(path, self.policy, progress=progress)
+        if watcher is not None:
+            watcher.on_video(source, analysis)
+        return film_verdict(
+            analysis.timeline,
+            analysis.film,
             id=new_id("item"),
-            source=name,
+            source=source.name,
             policy=self.policy,
             models=self.models,
             device=self.device,
+            timings_ms=analysis.timings_ms,
         )
 
     def _analyse(self, data: bytes) -> Analysis:

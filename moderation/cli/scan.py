@@ -87,7 +87,7 @@ def scan(
         moderator = Moderator(
             analyser=Analyser(scorer, pool, settings),
             videos=lambda seed: VideoAnalyser.from_settings(scorer, settings, seed=seed),
-            turns=BoundedSemaphore(settings.decoders),
+            turns=BoundedSemaphore(1),
             policy=chosen,
             settings=settings,
             models=scorer.models,

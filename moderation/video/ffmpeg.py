@@ -1,7 +1,7 @@
 """The only place that starts media programs: limited, drained, killed and reaped.
 
-A media program reads one local file and writes to a pipe. It never reads the network, a
-playlist or standard input.
+A media program reads one local file and writes to a pipe, or to one open file that it is given.
+It never reads the network, a playlist or standard input.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class MediaProcess:
     timeout_s: after it the program is killed, and reading raises MediaError decode_timeout.
     memory_mib: address space that it may use. On Linux it dies with the thread that started it.
     Its standard error is read by a thread of our own: unread, 64 KiB of it would stop the
-    program; the last 8 KiB are kept. pass_fds: pipes of the caller's that it may write to.
+    program; the last 8 KiB are kept. pass_fds: pipes and files of the caller's that it may write
+    to. file_bytes: how far it may write into a file.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MediaProcess:
         timeout_s: float,
         memory_mib: int,
         pass_fds: Sequence[int] = (),
+        file_bytes: int = 0,
     ) -> None:
         self._timed_out = False
         self._tail: collections.deque[bytes] = collections.deque()
@@ -67,7 +69,7 @@ class MediaProcess:
         limits = {
             "as": memory_mib * MIB,
             "cpu": int(timeout_s * (os.cpu_count() or 1)) + 1,
-            "fsize": 0,
+            "fsize": file_bytes,
             "core": 0,
         }
         try:

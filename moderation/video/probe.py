@@ -9,20 +9,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from moderation.errors import MediaError, UnsupportedMediaError
 from moderation.video.ffmpeg import MediaProcess
+from moderation.video.index import FrameIndex
+from moderation.video.limits import MAX_FRAMES
 
-MAX_ANSWER = 64 * 1024
-CODES = ("no_video", "too_many_pixels", "encrypted", "corrupt", "decode_memory")
+MAX_ANSWER = 9 * MAX_FRAMES + 64 * 1024
+CODES = (
+    "no_video",
+    "too_many_pixels",
+    "too_many_frames",
+    "encrypted",
+    "corrupt",
+    "decode_memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeLimits:
-    """seconds of video, pixels of a frame, seconds and MiB that looking may take."""
+    """seconds of video, pixels of a frame, seconds and MiB that looking may take. bytes_per_s:
+    a file that is larger than so many for a second may take that much longer: all of it is read.
+    """
 
     max_duration_s: float = 6 * 3600.0
     max_pixels: int = 100_000_000
     timeout_s: float = 20.0
+    bytes_per_s: float = 20e6
     memory_mib: int = 2048
 
 
@@ -30,9 +44,10 @@ class ProbeLimits:
 class VideoInfo:
     """Facts of a file's video track. Sizes in pixels as shown, after rotation.
 
-    duration_s: as the file claims it, which may be wrong; None where it claims nothing.
-    fps: average rate, None where unknown. start_s: time of the first frame. audio: codecs of
-    the sound tracks.
+    held_s: when the last frame goes that the file holds. duration_s: the same, or what the file
+    claims where that is clearly longer: it was cut off, or it lies. start_s: the time stamp at
+    which the presentation begins, and at which all other times are 0. frames: how many it holds.
+    audio: codecs of the sound tracks.
     """
 
     container: str
@@ -41,18 +56,27 @@ class VideoInfo:
     width: int
     height: int
     rotation: int
-    duration_s: float | None
-    fps: float | None
+    held_s: float
+    duration_s: float
     start_s: float
+    frames: int
     audio: tuple[str, ...]
     size_bytes: int
 
 
-def probe(path: Path, limits: ProbeLimits) -> VideoInfo:
-    """Open the file and decode its first frame, in a child.
+@dataclass(frozen=True, slots=True, eq=False)
+class Probed:
+    """What a file is, and when each of its frames is shown."""
 
-    Raises MediaError: empty_file, corrupt, no_video, encrypted, too_many_pixels, too_long,
-    decode_timeout, decode_memory, decode_crashed.
+    info: VideoInfo
+    index: FrameIndex
+
+
+def probe(path: Path, limits: ProbeLimits) -> Probed:
+    """Open the file, decode its first frame and list all of them, in a child.
+
+    Raises MediaError: empty_file, corrupt, no_video, encrypted, too_many_pixels,
+    too_many_frames, too_long, decode_timeout, decode_memory, decode_crashed.
     """
     size = path.stat().st_size
     if size == 0:
@@ -60,44 +84,60 @@ def probe(path: Path, limits: ProbeLimits) -> VideoInfo:
     argv = [sys.executable, "-P", "-m", "moderation.video.probe_child"]
     with MediaProcess(
         [*argv, str(path.resolve()), str(limits.max_pixels)],
-        timeout_s=limits.timeout_s,
+        timeout_s=limits.timeout_s + size / limits.bytes_per_s,
         memory_mib=limits.memory_mib,
     ) as child:
         answer = child.read_all(MAX_ANSWER)
         code = child.finish()
     if code != 0:
         raise MediaError(f"the file ended its reader (exit code {code})", code="decode_crashed")
-    info = _info(answer, size)
-    if info.duration_s is not None and info.duration_s > limits.max_duration_s:
+    probed = _probed(answer, size)
+    if probed.info.duration_s > limits.max_duration_s:
         raise MediaError(
-            f"the video claims {info.duration_s:.0f} s; {limits.max_duration_s:.0f} s are allowed",
+            f"the video is {probed.info.duration_s:.0f} s long, or says so; "
+            f"{limits.max_duration_s:.0f} s are allowed",
             code="too_long",
         )
-    return info
+    return probed
 
 
-def _info(answer: bytes, size: int) -> VideoInfo:
+def _probed(answer: bytes, size: int) -> Probed:
     """The child's answer, checked: a hostile file may have taken the child over."""
     try:
-        told = json.loads(answer)
+        line, _, frames = answer.partition(b"\n")
+        told = json.loads(line)
         if "video" not in told:
             raise _refusal(told)
         facts = told["video"]
-        return VideoInfo(
+        held_s = _seconds(facts["held_s"])
+        claimed = facts["duration_s"]
+        index = _index(frames, _count(facts["frames"]), held_s)
+        info = VideoInfo(
             container=_text(facts["container"]),
             codec=_text(facts["codec"]),
             pixel_format=_text(facts["pixel_format"]),
             width=_count(facts["width"]),
             height=_count(facts["height"]),
             rotation=int(facts["rotation"]) % 360,
-            duration_s=_seconds(facts["duration_s"]),
-            fps=_seconds(facts["fps"]),
-            start_s=_seconds(facts["start_s"]) or 0.0,
+            held_s=held_s,
+            duration_s=held_s if claimed is None else max(held_s, _seconds(claimed)),
+            start_s=_finite(facts["start_s"]),
+            frames=len(index),
             audio=tuple(_text(name) for name in facts["audio"]),
             size_bytes=size,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError("the file confused its reader", code="decode_crashed") from error
+    return Probed(info, index)
+
+
+def _index(data: bytes, count: int, end_s: float) -> FrameIndex:
+    times = np.frombuffer(data, np.float64, count)
+    keys = np.frombuffer(data, np.uint8, count, offset=8 * count)
+    ascending = np.isfinite(times).all() and (np.diff(times) > 0).all()
+    if len(data) != 9 * count or not ascending or not times[-1] < end_s or keys.max() > 1:
+        raise ValueError("frames")
+    return FrameIndex(times, keys.astype(np.bool_), end_s)
 
 
 def _refusal(told: dict[str, Any]) -> MediaError:
@@ -120,10 +160,15 @@ def _count(value: object) -> int:
     return value
 
 
-def _seconds(value: object) -> float | None:
-    """A finite number above zero, or None: files claim zero, infinity and less."""
-    if value is None:
-        return None
-    if not isinstance(value, int | float):
-        raise TypeError(value)
-    return float(value) if math.isfinite(value) and value > 0 else None
+def _finite(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(value)
+    return float(value)
+
+
+def _seconds(value: object) -> float:
+    """Above zero: files claim zero, infinity and less."""
+    found = _finite(value)
+    if found <= 0:
+        raise ValueError(value)
+    return found

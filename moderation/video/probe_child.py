@@ -1,8 +1,9 @@
-"""Runs in a child: opens one local file, decodes its first frame, prints JSON.
+"""Runs in a child: opens one local file, decodes its first frame, lists all of them.
 
     python -P -m moderation.video.probe_child PATH MAX_PIXELS
 
-Answers {"video": {…}} or {"code": …, "detail": …}; any other end means that the file broke it.
+Answers a line of JSON, {"video": {…}} or {"code": …, "detail": …}, after the former the frames'
+times and key flags in binary; any other end means that the file broke it.
 """
 
 from __future__ import annotations
@@ -13,36 +14,36 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-FORMATS = (
-    "mov", "mp4", "matroska", "webm", "avi", "asf", "flv", "mpegts", "mpeg", "ogg", "mxf",
-    "3gp", "m4v", "mpegvideo", "h264", "hevc", "ivf", "gif", "apng", "webp_pipe", "rm", "nut",
-    "obu", "vc1", "dv", "wtv", "m4a", "mjpeg", "yuv4mpegpipe",
-)  # fmt: skip
-"""Containers that hold their own pictures. Playlists (hls, dash, concat, sdp) name other files
-and addresses, so they are not on the list."""
+from moderation.video.limits import FORMATS, MAX_FRAMES
 
+SLACK_S = 1.0
+SLACK = 0.02
+"""How much later than its last packet a file may claim to end: headers are rounded."""
 LOOK_BYTES = 4 * 1024 * 1024
 """Part of either end of a file in which its index is looked for."""
 
 
 def main(argv: list[str]) -> int:
-    """Print one JSON object; exit code 0 unless the arguments are wrong."""
+    """Print the answer; exit code 0 unless the arguments are wrong."""
     path, max_pixels = argv[0], int(argv[1])
     answer: dict[str, Any]
+    frames = b""
     try:
-        answer = {"video": look(path, max_pixels)}
+        facts, frames = look(path, max_pixels)
+        answer = {"video": facts}
     except Refused as error:
         answer = {"code": error.code, "detail": str(error)}
     except av.error.FFmpegError as error:
         answer = {"code": "corrupt", "detail": f"not a readable video: {error.strerror}"}
-        if _says_encrypted(path):
-            answer = {"code": "encrypted", "detail": "the video is encrypted"}
     except MemoryError:
         answer = {"code": "decode_memory", "detail": "the video needs more memory than it may"}
-    sys.stdout.write(json.dumps(answer))
+    if answer.get("code") == "corrupt" and _says_encrypted(path):
+        answer = {"code": "encrypted", "detail": "the video is encrypted"}
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + frames)
     return 0
 
 
@@ -54,8 +55,9 @@ class Refused(Exception):  # noqa: N818 - an outcome of this program, not an err
         self.code = code
 
 
-def look(path: str, max_pixels: int) -> dict[str, Any]:
-    """Facts of the first real video stream. Raises Refused and FFmpegError."""
+def look(path: str, max_pixels: int) -> tuple[dict[str, Any], bytes]:
+    """Facts of the first real video stream, and its frames: float64 times, then one byte each,
+    1 for a key frame. Reads every packet, decodes one frame. Raises Refused and FFmpegError."""
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     with av.open(path, options=options, metadata_errors="replace") as container:
         streams = [s for s in container.streams.video if not _is_cover(s)]
@@ -65,25 +67,104 @@ def look(path: str, max_pixels: int) -> dict[str, Any]:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > max_pixels:
             raise Refused("too_many_pixels", f"{width} x {height} pixels are more than allowed")
-        frame = next(iter(container.decode(stream)), None)
-        if frame is None:
+        walk = _walk(container, stream, max_pixels)
+        if walk.first is None:
             raise Refused("corrupt", "no frame of the video can be decoded")
-        if frame.width * frame.height > max_pixels:
-            raise Refused("too_many_pixels", f"{frame.width} x {frame.height} pixels")
+        frame = walk.first
+        zero = (container.start_time or 0) / av.time_base
+        times, keys, held_s = walk.frames(zero)
         rotation = round(frame.rotation) % 360
-        turned = rotation in (90, 270)
-        return {
+        wide = max(1, round(frame.width * _pixel_aspect(stream)))
+        shown = (frame.height, wide) if rotation in (90, 270) else (wide, frame.height)
+        facts = {
             "container": container.format.name,
             "codec": stream.codec_context.name,
             "pixel_format": frame.format.name,
-            "width": frame.height if turned else frame.width,
-            "height": frame.width if turned else frame.height,
+            "width": shown[0],
+            "height": shown[1],
             "rotation": rotation,
-            "duration_s": _duration(container, stream, frame.time or 0.0),
-            "fps": _number(stream.average_rate),
-            "start_s": _number(frame.time) or 0.0,
+            "held_s": held_s,
+            "duration_s": _duration(container, stream, zero, max(held_s, walk.end_s - zero)),
+            "start_s": zero,
+            "frames": len(times),
             "audio": [s.codec_context.name for s in container.streams.audio],
         }
+    return facts, times.tobytes() + keys.tobytes()
+
+
+class _Walk:
+    """What passing over all packets of a file tells."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.first: av.VideoFrame | None = None
+        self.end_s = 0.0
+        self._tick = float(stream.time_base or Fraction(1, av.time_base))
+        self._rate = float(stream.average_rate or stream.guessed_rate or 25)
+        self._shown: list[tuple[int | None, int | None, bool]] = []
+        self._last_ticks = 0
+
+    def add(self, packet: av.Packet[Any]) -> None:
+        self._shown.append((packet.pts, packet.dts, packet.is_keyframe))
+        self._last_ticks = packet.duration or 0
+        if len(self._shown) > MAX_FRAMES:
+            raise Refused("too_many_frames", f"more than {MAX_FRAMES} frames")
+
+    def frames(self, zero: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """Times ascending and distinct, key flags, and when the last frame goes.
+
+        Where the container gives frames no time of their own, the order of the stream stands
+        for it; where it gives none at all, the frame rate does.
+        """
+        told = [(pts, key) for pts, _, key in self._shown if pts is not None]
+        if len(told) < 0.95 * len(self._shown):
+            told = [(dts, key) for _, dts, key in self._shown if dts is not None]
+        if len(told) < 0.95 * len(self._shown):
+            ticks = 1 / (self._rate * self._tick)
+            told = [(round(i * ticks), key) for i, (_, _, key) in enumerate(self._shown)]
+            zero = 0.0
+        order = sorted(dict(reversed(told)).items())
+        times = np.array([pts * self._tick - zero for pts, _ in order], np.float64)
+        keys = np.array([key for _, key in order], np.uint8)
+        keys[0] = 1  # whatever it says: there is no earlier place to begin at
+        last = self._last_ticks * self._tick
+        if len(times) > 1:
+            usual = float(times[-1] - times[0]) / (len(times) - 1)
+            last = last if 0 < last < 100 * usual else usual
+        return times, keys, float(times[-1]) + (last or 1 / self._rate)
+
+
+def _walk(container: InputContainer, stream: VideoStream, max_pixels: int) -> _Walk:
+    walk = _Walk(stream)
+    flushed = False
+    for packet in container.demux():
+        if packet.stream is not stream:
+            if packet.pts is not None and packet.time_base is not None:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                walk.end_s = max(walk.end_s, float(end))
+            continue
+        flushed = packet.size == 0
+        if not flushed and not packet.is_discard:
+            walk.add(packet)
+        if walk.first is None:
+            walk.first = _first(packet)
+            if walk.first is not None and walk.first.width * walk.first.height > max_pixels:
+                size = f"{walk.first.width} x {walk.first.height}"
+                raise Refused("too_many_pixels", f"{size} pixels are more than allowed")
+    return walk
+
+
+def _first(packet: av.Packet[Any]) -> av.VideoFrame | None:
+    try:
+        frames = packet.decode()
+    except av.error.FFmpegError:  # the next packet may do; none at all is `corrupt`
+        return None
+    return next((f for f in frames if isinstance(f, av.VideoFrame)), None)
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height; 1 where the file tells nonsense."""
+    told = float(stream.sample_aspect_ratio or 1)
+    return told if 0.25 <= told <= 4 else 1.0
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -101,22 +182,23 @@ def _says_encrypted(path: str) -> bool:
     return any(b"encv" in part and b"sinf" in part for part in (head, tail))
 
 
-def _duration(container: InputContainer, stream: VideoStream, start_s: float) -> float | None:
-    """Seconds from the first frame to the end, as the file claims; None where it claims nothing.
+def _duration(
+    container: InputContainer, stream: VideoStream, zero: float, held_s: float
+) -> float | None:
+    """When the file claims to end, where that is clearly later than anything it holds: it was cut
+    off, or it lies. None otherwise.
 
-    MP4 and MOV count from the start of the presentation, which an edit list may put before the
-    first frame; other containers count from the first frame."""
+    MP4 and MOV count from the start of the presentation; other containers from the first frame.
+    """
     if stream.duration is not None and stream.time_base is not None:
         claimed = float(stream.duration * stream.time_base)
+        if "mp4" not in container.format.name and stream.start_time is not None:
+            claimed += float(stream.start_time * stream.time_base) - zero
     elif container.duration is not None:
         claimed = container.duration / av.time_base
     else:
         return None
-    return claimed - start_s if "mp4" in container.format.name else claimed
-
-
-def _number(value: Fraction | float | None) -> float | None:
-    return None if value is None else float(value)
+    return claimed if claimed > held_s + max(SLACK_S, SLACK * held_s) else None
 
 
 if __name__ == "__main__":

@@ -207,13 +207,11 @@ def cut(
     rest = [(time_s, index.shown_at(time_s)) for time_s in times]
     while rest:
         most = 1
-        while (
-            most < min(len(rest), max_frames) and rest[most][0] - rest[0][0] <= max_seconds
-        ):
+        while most < min(len(rest), max_frames) and rest[most][0] - rest[0][0] <= max_seconds:
             most += 1
         size = most if most == len(rest) else _at_key(rest, most, index)
         part, rest = rest[:size], rest[size:]
-        seek_s = index.key_before(part[0][1])
+        seek_s = index.seek_to(part[0][1])
         found.append(Chunk(first + len(found), tuple(part), seek_s, exact))
     return tuple(found)
 

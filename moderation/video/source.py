@@ -7,10 +7,10 @@ Every frame comes with its own time, not with the one that was asked for.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import IO, Literal
 
@@ -21,20 +21,26 @@ from numpy.typing import NDArray
 from moderation.errors import MediaError
 from moderation.types import InputKey
 from moderation.video.ffmpeg import MediaProcess
-from moderation.video.probe_child import FORMATS
+from moderation.video.limits import FORMATS
+from moderation.video.probe import VideoInfo
 
 MAX_TIMES = 128
 """Asked times of one stretch: each is a term of the filter that picks frames."""
 
-_LEAD_S = 0.001
-"""Half a tick of the coarsest usual time base: times are told in rounded decimals."""
+SAME_S = 0.0005
+"""Times nearer than this name the same frame: they are told in rounded decimals."""
+INDEXED = ("mov", "mp4", "matroska", "webm", "avi")
+"""Containers in which a key frame is found at once; in the others reading begins earlier."""
+EARLIER_S = 1.0
+
 _FLAGS = {"area": "area", "bilinear": "bilinear", "bicubic": "bicubic"}
+_CLOCK = re.compile(rb"frame:\d+\s+pts:(-?\d+)\s")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrame:
-    """time_s: the frame's own, in seconds from the first frame. pixels: one array (height,
-    width, 3) uint8 RGB for every asked key, of the whole frame as shown (rotated)."""
+    """time_s: the frame's own. pixels: one array (height, width, 3) uint8 RGB for every asked
+    key, of the whole frame as shown (rotated)."""
 
     time_s: float
     pixels: Mapping[InputKey, NDArray[np.uint8]]
@@ -43,8 +49,8 @@ class VideoFrame:
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """program: ffmpeg. skip: "noref" leaves out frames that no other needs, which costs less
-    and finds the nearest frame that is left. timeout_s, memory_mib, max_pixels: what one
-    stretch may take."""
+    and finds the next frame that is left. timeout_s, memory_mib, max_pixels: what one stretch
+    may take."""
 
     program: str
     skip: Literal["none", "noref"] = "none"
@@ -56,26 +62,28 @@ class ReadOptions:
 def read_frames(
     path: Path,
     times: Sequence[float],
-    fps: float | None,
+    seek_s: float,
+    info: VideoInfo,
     keys: Sequence[InputKey],
     options: ReadOptions,
 ) -> Iterator[VideoFrame]:
-    """The frame shown at each asked time, in order; each frame once.
+    """The first frame at or after each time, in order; each frame once.
 
-    times: 1 to MAX_TIMES ascending seconds. fps: the file's average rate; None: unknown. Fewer
-    frames than times come where two times fall into one frame, or where the file is damaged:
-    compare the frames' own times. Close the iterator to end the program early. Raises
-    MediaError when nothing at all can be read, and decode_timeout.
+    times: 1 to MAX_TIMES ascending own times of frames. seek_s: where reading begins, as
+    `FrameIndex.seek_to` tells. Later frames come where the file is damaged or frames are skipped:
+    compare the frames' own times. Close the iterator to end the program early. Raises MediaError
+    when nothing at all can be read, and decode_timeout.
     """
     if not 1 <= len(times) <= MAX_TIMES or list(times) != sorted(times):
         raise ValueError(f"1 to {MAX_TIMES} ascending times, not {len(times)}")
+    size = _sheet_bytes(keys)
     with ExitStack() as stack:
         reading, writing = os.pipe()
         clock = stack.enter_context(os.fdopen(reading, "rb"))
         try:
             process = stack.enter_context(
                 MediaProcess(
-                    command(path, times, fps, keys, options, writing),
+                    command(path, times, seek_s, info, keys, options, writing),
                     timeout_s=options.timeout_s,
                     memory_mib=options.memory_mib,
                     pass_fds=(writing,),
@@ -84,13 +92,14 @@ def read_frames(
         finally:
             os.close(writing)  # ours: the program's end must be the pipe's end
         count = 0
-        for time_s in _times(clock, seek_to(times)):
-            sheet = process.read(_sheet_bytes(keys))
-            if len(sheet) < _sheet_bytes(keys):
-                break
+        # The time of a frame is written before its pixels, and all times of a stretch fit into
+        # the pipe: the two never wait for each other.
+        while len(sheet := process.read(size)) == size:
+            time_s = _next_time(clock) - info.start_s
             count += 1
             yield VideoFrame(time_s, _cut(sheet, keys))
-        process.read(0)  # the time limit is told even where the clock ended first
+            if time_s >= times[-1] - SAME_S:
+                return  # the rest of the file would be decoded for nothing
         code = process.finish()
         if count == 0:
             last = process.tail.splitlines()[-1:] or ["nothing was said"]
@@ -100,14 +109,17 @@ def read_frames(
 def command(
     path: Path,
     times: Sequence[float],
-    fps: float | None,
+    seek_s: float,
+    info: VideoInfo,
     keys: Sequence[InputKey],
     options: ReadOptions,
     clock_fd: int,
 ) -> list[str]:
-    """The argv of ffmpeg: frames side by side on standard output, their times on `clock_fd`."""
-    start = seek_to(times)
-    given = {
+    """The argv of ffmpeg: frames side by side on standard output, their times on `clock_fd`.
+
+    Time stamps stay those of the file: nothing has to be known of where a seek has landed.
+    """
+    given: dict[str, object] = {
         "protocol_whitelist": "file,pipe",
         "format_whitelist": ",".join(FORMATS),
         "max_pixels": options.max_pixels,
@@ -115,46 +127,44 @@ def command(
     }
     if options.skip != "none":
         given["skip_frame"] = options.skip
-    if start > 0:
-        given["ss"] = f"{start:.6f}"
-    picked = ffmpeg.input(str(path.resolve()), **given).video.filter(
-        "select", expression([time - start for time in times], fps)
+    if not any(name in INDEXED for name in info.container.split(",")):
+        seek_s -= EARLIER_S
+    if seek_s > 0:
+        given |= {"noaccurate_seek": None, "ss": f"{seek_s:.6f}"}
+    picked = (
+        ffmpeg.input(str(path.resolve()), copyts=None, **given)
+        .video.filter("select", expression([info.start_s + time_s for time_s in times]))
+        .filter("settb", "1/1000000")
+        # Only frames with some metadata are told.
+        .filter("metadata", mode="add", key="k", value="1")
+        .filter("metadata", mode="print", file=f"pipe:{clock_fd}", direct=1)
     )
-    branches = picked.filter_multi_output("split", len(keys) + 1)
+    branches = picked.filter_multi_output("split", len(keys)) if len(keys) > 1 else [picked]
     sheet = _side_by_side([_scaled(branches[i], key) for i, key in enumerate(keys)], keys)
-    ticks = branches[len(keys)].filter("scale", 2, 2).filter("format", "gray")
-    # The encoders' own time base would round times to the average frame rate.
-    raw = {"fps_mode": "passthrough", "enc_time_base": "filter", "flush_packets": 1}
-    frames = ffmpeg.output(sheet, "pipe:1", format="rawvideo", pix_fmt="rgb24", **raw)
-    clock = ffmpeg.output(ticks, f"pipe:{clock_fd}", format="framecrc", **raw)
-    both = ffmpeg.merge_outputs(frames, clock)
-    words: list[str] = both.global_args("-nostdin", "-hide_banner", "-v", "error").compile(
-        cmd=options.program
+    output = ffmpeg.output(
+        sheet,
+        "pipe:1",
+        format="rawvideo",
+        pix_fmt="rgb24",
+        fps_mode="passthrough",
+        flush_packets=1,
     )
+    words: list[str] = output.global_args(
+        "-nostdin", "-hide_banner", "-v", "error", "-filter_threads", "1"
+    ).compile(cmd=options.program)
     return words
 
 
-def seek_to(times: Sequence[float]) -> float:
-    """Where reading starts: just before the first time, 0 near the beginning."""
-    return max(0.0, times[0] - 1.0)
+def expression(times: Sequence[float]) -> str:
+    """ffmpeg's `select` expression for the first frame at or after each time.
 
-
-def expression(times: Sequence[float], fps: float | None) -> str:
-    """ffmpeg's `select` expression for the frame shown at each time.
-
-    That is the first frame later than the time less the duration of one: frames come one by
-    one, and nothing says yet when the next will.
+    And for all that follow the last one: `hstack` gives a frame when the next one is there.
     """
     terms = []
     for time in times:
-        bound = time - lead_s(fps)
-        terms.append(f"gt(t,{bound:.6f})*(isnan(prev_selected_t)+lte(prev_selected_t,{bound:.6f}))")
-    return _sum(terms)
-
-
-def lead_s(fps: float | None) -> float:
-    """How much earlier than an asked time its frame may have begun, in seconds."""
-    return max(0.0, 1.0 / fps - _LEAD_S) if fps else _LEAD_S
+        bound = time - SAME_S
+        terms.append(f"gte(t,{bound:.6f})*(isnan(prev_selected_t)+lt(prev_selected_t,{bound:.6f}))")
+    return _sum([*terms, f"gte(prev_selected_t,{times[-1] - SAME_S:.6f})"])
 
 
 def _sum(terms: Sequence[str]) -> str:
@@ -197,12 +207,10 @@ def _cut(sheet: bytes, keys: Sequence[InputKey]) -> dict[InputKey, NDArray[np.ui
     return cut
 
 
-def _times(clock: IO[bytes], start_s: float) -> Iterator[float]:
-    """Seconds of each frame, from ffmpeg's framecrc lines: `stream, dts, pts, duration, …`."""
-    tick = Fraction(1)
+def _next_time(clock: IO[bytes]) -> float:
+    """Seconds of the next frame, from the lines of ffmpeg's `metadata=print`."""
     for line in clock:
-        text = line.decode("ascii", "replace").strip()
-        if text.startswith("#tb 0:"):
-            tick = Fraction(text.partition(":")[2].strip())
-        elif text and not text.startswith("#"):
-            yield start_s + float(int(text.split(",")[2]) * tick)
+        found = _CLOCK.match(line)
+        if found:
+            return int(found[1]) / 1_000_000
+    raise MediaError("ffmpeg gave a frame without its time")

@@ -122,6 +122,18 @@ def test_progress_counts_moments(tmp_path: Path) -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+@pytest.mark.parametrize("container", ["mkv", "ts", "avi", "flv"])
+def test_borders_are_found_in_every_sort_of_container(
+    tmp_path: Path, scorer: Scorer, container: str
+) -> None:
+    whole = film(tmp_path / "film.mp4", (12.3, 15.3), (30.5, 33.5))
+    path = write(tmp_path / f"film.{container}", "-i", str(whole), "-c", "copy")
+    analysis = analyse(path, scorer)
+    starts = [passage.start_s for passage in analysis.timeline.passages]
+    assert starts == pytest.approx([12.3, 30.5], abs=0.3)
+    assert analysis.timeline.coverage.complete
+
+
 def test_what_is_no_video_is_one_clear_error(tmp_path: Path, scorer: Scorer) -> None:
     nonsense = tmp_path / "n.mp4"
     nonsense.write_bytes(b"nonsense" * 100)

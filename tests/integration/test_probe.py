@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from media import PICTURE, SOUND, write
 
 from moderation.errors import MediaError
-from moderation.video.probe import ProbeLimits, VideoInfo, probe
+from moderation.video.probe import ProbeLimits, VideoInfo
+from moderation.video.probe import probe as probed
 
 LIMITS = ProbeLimits()
 CONTAINERS = {
@@ -34,6 +35,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("film") / "film.mp4", *PICTURE, *SOUND)
 
 
+def probe(path: Path, limits: ProbeLimits) -> VideoInfo:
+    return probed(path, limits).info
+
+
 def refused(path: Path, limits: ProbeLimits = LIMITS) -> str:
     with pytest.raises(MediaError) as caught:
         probe(path, limits)
@@ -52,8 +57,36 @@ def test_containers(film: Path, tmp_path: Path, container: str, codec: str) -> N
 def test_sound_is_told(film: Path) -> None:
     info = probe(film, LIMITS)
     assert info.audio == ("aac",)
-    assert info.fps == 25.0
+    assert info.frames == 50
     assert info.size_bytes == film.stat().st_size
+
+
+def test_every_frame_is_told_with_the_key_frames(film: Path) -> None:
+    index = probed(film, LIMITS).index
+    assert index.times.tolist() == pytest.approx([i / 25 for i in range(50)])
+    assert index.end_s == pytest.approx(2.0)
+    assert index.keyframes == (0.0,)
+    assert (index.shown_at(1.0399), index.shown_at(1.0401)) == pytest.approx((1.0, 1.04))
+
+
+def test_a_video_that_does_not_say_how_long_it_is(film: Path, tmp_path: Path) -> None:
+    live = write(tmp_path / "l.webm", "-i", str(film), "-an", "-live", "1")
+    info = probe(live, LIMITS)
+    assert (info.held_s, info.duration_s) == pytest.approx((2.0, 2.0), abs=0.05)
+
+
+def test_a_file_cut_off_says_how_long_it_was(film: Path, tmp_path: Path) -> None:
+    whole = write(tmp_path / "w.mkv", "-i", str(film), "-c:v", "libx264", "-g", "5")
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    info = probe(cut, LIMITS)
+    assert info.held_s < 1.0
+    assert info.duration_s == pytest.approx(2.0, abs=0.1)
+
+
+def test_pixels_that_are_not_square(film: Path, tmp_path: Path) -> None:
+    wide = write(tmp_path / "wide.mp4", "-i", str(film), "-vf", "setsar=2")
+    assert (probe(wide, LIMITS).width, probe(wide, LIMITS).height) == (640, 240)
 
 
 def test_sizes_are_as_shown(film: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from media import write
 from moderation.errors import MediaError
 from moderation.types import InputKey
 from moderation.video.ffmpeg import program
+from moderation.video.probe import ProbeLimits, probe
 from moderation.video.source import MAX_TIMES, ReadOptions, VideoFrame, expression, read_frames
 
 SMALL, LARGE = InputKey(32, 24, "stretch", "bilinear"), InputKey(64, 48, "stretch", "area")
@@ -48,9 +49,16 @@ def children() -> set[str]:
 
 
 def read(
-    path: Path, times: list[float], options: ReadOptions, fps: float | None = FPS
+    path: Path,
+    times: list[float],
+    options: ReadOptions,
+    keys: tuple[InputKey, ...] = (SMALL,),
 ) -> list[VideoFrame]:
-    return list(read_frames(path, times, fps, (SMALL,), options))
+    """The frames shown at these times, by the file's own index."""
+    probed = probe(path, ProbeLimits())
+    own = sorted({probed.index.shown_at(time_s) for time_s in times})
+    seek_s = probed.index.seek_to(own[0])
+    return list(read_frames(path, own, seek_s, probed.info, keys, options))
 
 
 @settings(
@@ -74,7 +82,7 @@ def test_the_frame_shown_at_each_time_comes_with_its_own_time(
 
 
 def test_every_size_of_a_frame_is_the_whole_frame(film: Path, options: ReadOptions) -> None:
-    (frame,) = read_frames(film, [4.0], FPS, (SMALL, LARGE), options)
+    (frame,) = read(film, [4.0], options, (SMALL, LARGE))
     assert {key: pixels.shape for key, pixels in frame.pixels.items()} == {
         SMALL: (24, 32, 3),
         LARGE: (48, 64, 3),
@@ -107,7 +115,7 @@ def test_a_variable_frame_rate_keeps_each_frames_own_time(
     kept = "select='lt(n,50)+not(mod(n,20))'"  # 25 frames/s for two seconds, then one in 0.8 s
     words = ("-i", str(film), "-vf", kept, "-fps_mode", "passthrough", "-qp", "4")
     path = write(tmp_path / "vfr.mkv", *words)
-    frames = read(path, [0.4, 1.0, 4.8, 6.4], options)
+    frames = read(path, [0.4, 1.0, 5.5, 6.4], options)  # at 5.5 s the frame of 4.8 s is held
     assert [frame.time_s for frame in frames] == pytest.approx([0.4, 1.0, 4.8, 6.4], abs=0.002)
     assert [number(frame) for frame in frames] == pytest.approx([10, 25, 120, 160], abs=1)
 
@@ -123,18 +131,23 @@ def test_leaving_out_frames_that_no_other_needs_finds_a_near_one(
 
 def test_a_file_cut_off_gives_what_it_has(tmp_path: Path, film: Path, options: ReadOptions) -> None:
     stream = write(tmp_path / "whole.ts", "-i", str(film), "-c", "copy")
+    info = probe(stream, ProbeLimits()).info
     cut = tmp_path / "cut.ts"
     cut.write_bytes(stream.read_bytes()[: stream.stat().st_size // 2])
-    times = [0.0, 1.0, 7.5]
-    frames = read(cut, times, options)
-    assert [round(frame.time_s, 2) for frame in frames] == [0.0, 1.0]
+    start_s = probe(stream, ProbeLimits()).index.times[0]
+    times = [start_s, start_s + 1.0, start_s + 7.5]
+    frames = list(read_frames(cut, times, 0.0, info, (SMALL,), options))
+    assert [frame.time_s for frame in frames] == pytest.approx(times[:2])
 
 
-def test_nothing_to_read_is_one_clear_error(tmp_path: Path, options: ReadOptions) -> None:
+def test_nothing_to_read_is_one_clear_error(
+    tmp_path: Path, film: Path, options: ReadOptions
+) -> None:
+    info = probe(film, ProbeLimits()).info
     nonsense = tmp_path / "n.mp4"
     nonsense.write_bytes(b"nonsense" * 100)
     with pytest.raises(MediaError, match="no frame can be read") as caught:
-        read(nonsense, [0.0], options)
+        list(read_frames(nonsense, [0.0], 0.0, info, (SMALL,), options))
     assert "\n" not in str(caught.value)
 
 
@@ -151,20 +164,35 @@ def test_the_time_limit_is_told(film: Path, options: ReadOptions) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_ending_early_leaves_no_process(film: Path, options: ReadOptions) -> None:
+    info = probe(film, ProbeLimits()).info
     before = children()
-    frames = read_frames(film, [0.0, 1.0, 7.0], FPS, (SMALL,), options)
+    frames = read_frames(film, [0.0, 1.0, 7.0], 0.0, info, (SMALL,), options)
     next(frames)
     frames.close()  # type: ignore[attr-defined]
     assert children() <= before
 
 
+def test_what_follows_the_last_time_is_not_decoded(tmp_path: Path, options: ReadOptions) -> None:
+    """Reading the first second of ten minutes takes no ten minutes of decoding."""
+    words = ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=20", "-c:v", "libx264")
+    path = write(tmp_path / "film.mp4", *words)
+    probed = probe(path, ProbeLimits())
+    for skip in ("none", "noref"):
+        reading = ReadOptions(options.program, skip=skip)  # type: ignore[arg-type]
+        for last in (0.96, 1.0, 1.04, 1.08):
+            wanted = [0.0, probed.index.shown_at(last)]
+            frames = list(read_frames(path, wanted, 0.0, probed.info, (SMALL, LARGE), reading))
+            assert len(frames) == 2
+
+
 def test_times_have_to_ascend_and_to_be_few(film: Path, options: ReadOptions) -> None:
+    info = probe(film, ProbeLimits()).info
     for times in ([], [2.0, 1.0], [0.1 * i for i in range(MAX_TIMES + 1)]):
         with pytest.raises(ValueError, match="ascending times"):
-            read(film, times, options)
+            next(read_frames(film, times, 0.0, info, (SMALL,), options))
 
 
 def test_as_many_times_as_allowed_fit_into_one_command(film: Path, options: ReadOptions) -> None:
     times = [i * 0.06 for i in range(MAX_TIMES)]
     assert len(read(film, times, options)) == MAX_TIMES
-    assert expression(times, FPS).count("+") >= MAX_TIMES - 1
+    assert expression(times).count("+") >= MAX_TIMES - 1

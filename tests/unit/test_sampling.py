@@ -7,14 +7,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
+from moderation.video.index import FrameIndex
 from moderation.video.sampling import (
     SamplingOptions,
-    SamplingPlan,
-    chunks,
+    cut,
     default_interval_s,
     plan,
     refine,
@@ -254,37 +255,45 @@ def test_refine_refuses_what_would_not_end() -> None:
 # --- chunks -----------------------------------------------------------------------------
 
 
+def an_index(duration_s: float, fps: float, gop: int) -> FrameIndex:
+    count = max(1, round(duration_s * fps))
+    times = np.arange(count) / fps
+    return FrameIndex(times, np.arange(count) % gop == 0, count / fps)
+
+
 @given(
-    times=st.lists(st.floats(0, 10_000), min_size=1, max_size=300, unique=True),
+    times=st.lists(st.floats(0, 1_000), min_size=1, max_size=300, unique=True).map(sorted),
     max_frames=st.integers(1, 80),
     max_seconds=st.floats(0, 100),
+    gop=st.integers(1, 400),
     first=st.integers(0, 9),
 )
 def test_chunks_cover_every_moment_once(
-    times: list[float], max_frames: int, max_seconds: float, first: int
+    times: list[float], max_frames: int, max_seconds: float, gop: int, first: int
 ) -> None:
-    made = SamplingPlan(tuple(sorted(times)), 10_001.0, capped=False)
-    parts = chunks(made, max_frames, max_seconds, first=first)
-    assert tuple(t for part in parts for t in part.times) == made.times
+    index = an_index(1_001.0, 10.0, gop)
+    limits = {"max_frames": max_frames, "max_seconds": max_seconds}
+    parts = cut(times, index, exact=True, first=first, **limits)  # type: ignore[arg-type]
+    assert [time_s for part in parts for time_s, _ in part.asks] == times
+    assert all(own == index.shown_at(time_s) for part in parts for time_s, own in part.asks)
     assert [part.number for part in parts] == list(range(first, first + len(parts)))
-    assert all(1 <= len(part.times) <= max_frames for part in parts)
+    assert all(1 <= len(part.asks) <= max_frames for part in parts)
     assert all(part.end_s - part.start_s <= max_seconds for part in parts)
-    assert parts == chunks(made, max_frames, max_seconds, first=first)
-
-
-@given(st.lists(st.floats(0, 1000), min_size=2, max_size=100, unique=True))
-def test_a_chunk_ends_only_where_the_next_moment_does_not_fit(times: list[float]) -> None:
-    assume(len(times) > 1)
-    parts = chunks(SamplingPlan(tuple(sorted(times)), 1001.0, capped=False), 5, 60.0)
-    for part, following in pairwise(parts):
-        assert len(part.times) == 5 or following.start_s - part.start_s > 60
+    for part in parts:
+        # Reading begins at the key frame that the first frame needs, and not before.
+        assert part.seek_s == 0 or index.key_before(part.seek_s) == index.key_before(
+            part.asks[0][1]
+        )
 
 
 def test_ten_minutes_are_ten_chunks_or_eleven() -> None:
-    parts = chunks(plan(600.0, 30.0, SamplingOptions()))
+    index = an_index(600.0, 30.0, 250)
+    parts = cut(plan(600.0, 30.0, SamplingOptions()).times, index, exact=False)
     assert 10 <= len(parts) <= 11
+    # Each begins where a key frame is near: nothing is decoded twice.
+    assert all(part.seek_s > part.start_s - 2 for part in parts[1:])
 
 
 def test_a_chunk_holds_something() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        chunks(plan(10.0, 10.0, SamplingOptions()), max_frames=0)
+        cut([1.0], an_index(10.0, 10.0, 10), exact=True, max_frames=0)
