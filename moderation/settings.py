@@ -64,6 +64,27 @@ class Settings(BaseSettings):
         description="bodies that a gateway takes in at the same time, together; above it, a POST "
         "is answered 503",
     )
+    max_video_bytes: int = Field(default=4096 * MIB, gt=0)
+    max_incoming_bytes: int = Field(
+        default=16384 * MIB,
+        gt=0,
+        description="videos that a gateway has in HOME/incoming at the same time, together, on "
+        "their way to the media store; above it, a POST is answered 503",
+    )
+    max_pending_bytes: int = Field(
+        default=262_144 * MIB,
+        gt=0,
+        description="what one tenant's unfinished uploads in pieces announce, together; above "
+        "it, a new one is answered 503",
+    )
+    upload_expiry: float = Field(
+        default=86400.0,
+        gt=0,
+        description="an upload in pieces is deleted when none came for so long",
+    )
+    stall_timeout: float = Field(
+        default=60.0, gt=0, description="a video's sender that is silent for so long is left"
+    )
     default_policy: str = "default"
     wait_default: float = Field(default=10.0, ge=0, description="seconds an image POST waits")
     wait_max: float = Field(default=60.0, ge=0)
@@ -78,6 +99,11 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(default=None, description="default: embedded Valkey in HOME")
     blob_url: str | None = Field(default=None, description="file:///… or s3://bucket/prefix")
     s3_endpoint: str | None = None
+    pack_url: str | None = Field(
+        default=None,
+        description="file:///… or redis://…: where frames wait to be scored; default: a folder in "
+        "HOME beside the embedded broker, else the broker's Redis",
+    )
 
     # pictures
     max_pixels: int = Field(default=100_000_000, gt=0, description="width x height of one frame")
@@ -102,6 +128,22 @@ class Settings(BaseSettings):
         default=3600, ge=2, description="frames sampled of a video; more are spread evenly"
     )
     max_video_seconds: float = Field(default=6 * 3600.0, gt=0)
+    video_chunks_ahead: int = Field(
+        default=4, ge=1, description="parts of one video that are read or scored at a time"
+    )
+    videos_at_once: int = Field(
+        default=8, ge=1, description="videos under way at a time; later ones wait their turn"
+    )
+    readers: int = Field(
+        default=0,
+        ge=0,
+        description="parts of videos that a media worker reads at a time; 0: one a core",
+    )
+    sampling_secret: SecretStr | None = Field(
+        default=None,
+        description="nobody who does not know it can tell which moments of a video are looked "
+        "at; made in HOME when unset",
+    )
 
     # inference
     backend: Literal["openvino", "fake"] = "openvino"
@@ -128,7 +170,8 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="a queued job nobody claimed is sent again"
     )
     max_attempts: int = Field(default=5, ge=1)
-    job_deadline: float = Field(default=900.0, gt=0)
+    job_deadline: float = Field(default=900.0, gt=0, description="of a picture")
+    video_deadline: float = Field(default=6 * 3600.0, gt=0)
     retain_days: float = Field(
         default=30.0,
         ge=2,
@@ -147,6 +190,7 @@ class Settings(BaseSettings):
         "may reach although they are not public",
     )
     fetch_timeout: float = Field(default=10.0, gt=0)
+    fetch_video_timeout: float = Field(default=600.0, gt=0)
     callback_timeout: float = Field(default=10.0, gt=0)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -219,8 +263,20 @@ class Settings(BaseSettings):
         return self.broker.replace("redis+socket://", "unix://", 1)
 
     @property
+    def packs(self) -> str:
+        """URL of the store of frame packs."""
+        if self.pack_url is not None:
+            return self.pack_url
+        return (self.home / "run" / "packs").as_uri() if self.broker_url is None else self.redis
+
+    @property
     def blobs(self) -> str:
         return self.blob_url or (self.home / "media").as_uri()
+
+    @property
+    def incoming(self) -> Path:
+        """Where a gateway takes videos in before they go to the media store."""
+        return self.home / "incoming"
 
     @property
     def manifests(self) -> Path:
