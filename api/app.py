@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from api.deps import (
     cached_counts,
     cached_workers,
 )
+from api.incoming import Incoming
 from api.limits import BodyCap, RateLimiter, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
-from api.routes import catalog, health, images, items, jobs
+from api.routes import catalog, health, images, items, jobs, videos
 from moderation import __version__
 from moderation.blobs import open_blobs
 from moderation.policy import choose_policy, load_policies
@@ -34,6 +36,8 @@ from moderation.settings import Settings
 from moderation.store.engine import open_database
 from moderation.tasks.enqueue import Producer
 from moderation.wake import WakeListener, Waker
+
+log = logging.getLogger(__name__)
 
 FORM_OVERHEAD = 64 * 1024
 """Bytes that a multipart body may have beside one file: boundaries, headers, fields."""
@@ -66,6 +70,9 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         secret = settings.bootstrap_key
+        incoming = Incoming(settings.incoming, settings.max_incoming_bytes)
+        if left := await run_sync(incoming.sweep):
+            log.warning("%d files of a gateway that died were removed", left)
         gateway = Gateway(
             settings=settings,
             db=db,
@@ -77,6 +84,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
             keyring=Keyring(db, secret.get_secret_value() if secret else None),
             limiter=RateLimiter(settings.rate_limit_per_minute),
             uploads=UploadRoom(settings.max_upload_bytes),
+            incoming=incoming,
             metrics=metrics,
             workers=cached_workers(db),
             counts=cached_counts(db),
@@ -96,7 +104,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     app = FastAPI(
         title="moderation",
         version=__version__,
-        summary="Moderates pictures for porn, violence and smoking.",
+        summary="Moderates pictures and videos for porn, violence and smoking.",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -104,7 +112,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    for routes in (images, items, jobs, catalog, health):
+    for routes in (images, videos, items, jobs, catalog, health):
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, policies)
@@ -119,6 +127,8 @@ def body_cap(settings: Settings, path: str) -> int:
         return settings.max_image_bytes + FORM_OVERHEAD
     if path == "/v1/images:batch":
         return settings.max_batch_bytes
+    if path == "/v1/videos":
+        return settings.max_video_bytes + FORM_OVERHEAD
     return SMALL_BODY
 
 

@@ -47,6 +47,11 @@ def unsupported(kind: str, known: str) -> UnsupportedMediaError:
     )
 
 
+def no_file() -> InputError:
+    """The error for a multipart body without a usable `file` part."""
+    return InputError("The form needs a part `file` with a file name.", code="file_missing")
+
+
 async def read(request: Request, limit: int) -> bytes:
     """The body, which the caller may not make longer than `limit` bytes. Raises LimitError."""
     chunks: list[bytes] = []

@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 
 from api.auth import Keyring
 from api.cached import Cached
+from api.incoming import Incoming
 from api.limits import RateLimiter, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
@@ -32,6 +33,7 @@ FLEET_TTL_S: Final = 1.0
 COUNTS_TTL_S: Final = 5.0
 PROBE_THREADS: Final = 2
 FETCH_THREADS: Final = 16
+FILM_THREADS: Final = 4
 
 
 class ProducerLike(Protocol):
@@ -63,14 +65,23 @@ class WakerLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Separate shares of threads, so that a slow site or a dead broker delays its own kind
-    of request alone. Submissions and reads use the event loop's own share."""
+    """Separate shares of threads, so that a slow site, a large film or a dead broker delays its
+    own kind of request alone. Submissions and reads use the event loop's own share.
+
+    films: videos are read from URLs. stores: videos go to the media store.
+    """
 
     probes: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(PROBE_THREADS)
     )
     fetches: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(FETCH_THREADS)
+    )
+    films: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(FILM_THREADS)
+    )
+    stores: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(FILM_THREADS)
     )
 
 
@@ -88,6 +99,7 @@ class Gateway:
     keyring: Keyring
     limiter: RateLimiter
     uploads: UploadRoom
+    incoming: Incoming
     metrics: Metrics
     workers: Cached[tuple[WorkerRow, ...]]
     counts: Cached[Mapping[JobState, int]]

@@ -1,7 +1,7 @@
 """Bytes -> checked header -> sha256 -> blob -> one transaction -> message.
 
-All of it is blocking and runs in one thread call per picture. Nothing is decoded: the header
-alone is read, in pure Python.
+All of it is blocking and runs in one thread call per picture or video. Nothing is decoded: the
+header alone is read, in pure Python.
 """
 
 from __future__ import annotations
@@ -14,39 +14,57 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from api.deps import Gateway
+from api.incoming import IncomingFile
 from api.limits import too_large
 from moderation import fetch
 from moderation.blobs import blob_key
-from moderation.errors import BrokerError, InputError, MediaError, OverloadedError
+from moderation.errors import BrokerError, FetchError, MediaError, OverloadedError
 from moderation.policy import Policy
 from moderation.settings import Settings
-from moderation.sniff import HEAD_BYTES, sniff
+from moderation.sniff import HEAD_BYTES, sniff, sniff_video
 from moderation.store import jobs, outbox
-from moderation.store.records import JobState, NewItem, NewMedia, Submission
-from moderation.tasks.messages import IMAGE, JobMessage
+from moderation.store.records import JobState, NewItem, NewMedia, Submission, VideoOptions
+from moderation.tasks.messages import JobMessage
 
 log = logging.getLogger(__name__)
 
 MAX_SOURCE = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """What a caller sent. `source`: the file's name or URL, as told by the caller.
+IMAGE = "image"
+VIDEO = "video"
 
-    `identity`: what a repeated Idempotency-Key is compared by, the bytes themselves unless
-    they were named by a URL (whose answer may change from one request to the next).
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where bytes come from. `source`: the file's name or URL, as told by the caller.
+
+    `identity`: what a repeated Idempotency-Key is compared by, the bytes themselves unless they
+    were named by a URL (whose answer may change from one request to the next) or by an upload
+    (which is gone by the next request).
     """
 
-    data: bytes
     source: str | None = None
     identity: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture that a caller sent."""
+
+    data: bytes
+    source: str | None = None
+    identity: bytes | None = None
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.source, self.identity)
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """The query parameters and headers of a submission. `policy_name` is as the caller wrote
-    it, `policy` what it means now."""
+    it, `policy` what it means now. `video`: how to look at a video."""
 
     policy: Policy
     policy_name: str
@@ -55,6 +73,7 @@ class Options:
     priority: int = 0
     dedupe: bool = True
     idempotency_key: str | None = None
+    video: VideoOptions | None = None
 
     def for_part(self, index: int) -> Options:
         """The options of one part of a batch: its place has an Idempotency-Key of its own."""
@@ -72,28 +91,76 @@ def accept(gateway: Gateway, tenant: str, upload: Upload, options: Options) -> S
     """
     began = time.perf_counter()
     media = inspect(upload.data, tenant, gateway.settings)
+    check(gateway, options)
+    gateway.blobs.put(media.blob_key, upload.data)
+    return _submit(gateway, tenant, media, upload.origin, options, began)
+
+
+def accept_video(
+    gateway: Gateway, tenant: str, file: IncomingFile, origin: Origin, options: Options
+) -> Submission:
+    """The same for a video that has come in; `check` was called before that. Raises as `accept`
+    does but for that."""
+    began = time.perf_counter()
+    media = NewMedia(
+        sha256=file.sha256,
+        size=file.size,
+        format=sniff_video(file.head).format,
+        blob_key=blob_key(tenant, file.sha256),
+        kind=VIDEO,
+    )
+    if not gateway.blobs.exists(media.blob_key):
+        gateway.blobs.put_file(media.blob_key, file.path)
+    return _submit(gateway, tenant, media, origin, options, began)
+
+
+def check(gateway: Gateway, options: Options) -> None:
+    """What can be refused whatever the bytes are. Raises FetchError, OverloadedError."""
     if options.callback_url is not None:
         fetch.check_url(options.callback_url, gateway.settings.fetch_allow)
     refuse_when_overloaded(gateway)
-    gateway.blobs.put(media.blob_key, upload.data)
+
+
+def _submit(
+    gateway: Gateway,
+    tenant: str,
+    media: NewMedia,
+    origin: Origin,
+    options: Options,
+    began: float,
+) -> Submission:
+    settings = gateway.settings
+    seconds = settings.video_deadline if media.kind == VIDEO else settings.job_deadline
     submission = jobs.submit(
         gateway.db,
         NewItem(
             tenant=tenant,
             media=media,
             policy=options.policy,
-            source=clean_source(upload.source),
+            source=clean_source(origin.source),
             data_id=options.data_id,
             callback_url=options.callback_url,
             priority=options.priority,
-            deadline=datetime.now(UTC) + timedelta(seconds=gateway.settings.job_deadline),
+            deadline=datetime.now(UTC) + timedelta(seconds=seconds),
             idempotency_key=options.idempotency_key,
-            request_hash=request_hash(upload, media.sha256, options),
+            request_hash=request_hash(origin.identity, media.sha256, options),
+            video=options.video,
         ),
         dedupe_models=loaded_models(gateway) if options.dedupe else None,
     )
     gateway.metrics.accepted(time.perf_counter() - began)
     return submission
+
+
+def known_submission(
+    gateway: Gateway, tenant: str, origin: Origin, options: Options
+) -> Submission | None:
+    """What came of an earlier request under this Idempotency-Key, where the bytes are named and
+    not sent: asked before they are read. Raises ConflictError, StoreError."""
+    if options.idempotency_key is None or origin.identity is None:
+        return None
+    told = request_hash(origin.identity, "", options)
+    return jobs.submitted_before(gateway.db, tenant, options.idempotency_key, told)
 
 
 def inspect(data: bytes, tenant: str, settings: Settings) -> NewMedia:
@@ -119,15 +186,16 @@ def inspect(data: bytes, tenant: str, settings: Settings) -> NewMedia:
     )
 
 
-def request_hash(upload: Upload, sha256: str, options: Options) -> str | None:
+def request_hash(identity: bytes | None, sha256: str, options: Options) -> str | None:
     """What must be the same under one Idempotency-Key; None without a key. `wait` may differ."""
     if options.idempotency_key is None:
         return None
-    what = sha256 if upload.identity is None else hashlib.sha256(upload.identity).hexdigest()
-    told = [what, options.policy_name, options.data_id, options.callback_url]
-    return hashlib.sha256(
-        json.dumps([*told, options.priority, options.dedupe]).encode()
-    ).hexdigest()
+    what = sha256 if identity is None else hashlib.sha256(identity).hexdigest()
+    told: list[object] = [what, options.policy_name, options.data_id, options.callback_url]
+    told += [options.priority, options.dedupe]
+    if options.video is not None:
+        told.append(options.video.to_json())
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def clean_source(source: str | None) -> str | None:
@@ -155,11 +223,11 @@ def refuse_when_overloaded(gateway: Gateway) -> None:
         raise OverloadedError(f"{waiting} jobs wait already; try again later.")
 
 
-def publish(gateway: Gateway, job_id: str, priority: int) -> None:
+def publish(gateway: Gateway, kind: str, job_id: str, priority: int) -> None:
     """Send a new job to the queue. A broker that is away does no harm: the job is in the
     database, and the sweeper publishes it."""
     try:
-        gateway.producer.enqueue(JobMessage(IMAGE, job_id), priority)
+        gateway.producer.enqueue(JobMessage(kind, job_id), priority)
     except BrokerError as error:
         gateway.metrics.unpublished()
         log.warning("job %s was not published: %s", job_id, error.message)
@@ -179,6 +247,19 @@ def fetch_picture(gateway: Gateway, url: str) -> Upload:
     return Upload(data=got.data, source=url, identity=url.encode())
 
 
-def no_file() -> InputError:
-    """The error for a multipart body without a usable `file` part."""
-    return InputError("The form needs a part `file` with a file name.", code="file_missing")
+def fetch_video(gateway: Gateway, url: str, file: IncomingFile) -> None:
+    """Read a video from a user's URL into a file. Raises FetchError, OverloadedError."""
+    settings = gateway.settings
+    fetch.pour(
+        url,
+        file.write,
+        allow=settings.fetch_allow,
+        timeout_s=settings.fetch_video_timeout,
+        max_bytes=settings.max_video_bytes,
+    )
+
+
+def refuse_when_fetching_is_off(gateway: Gateway) -> None:
+    """Raises FetchError (fetch_disabled)."""
+    if not gateway.settings.fetch_enabled:
+        raise FetchError("Reading media from URLs is switched off.", code="fetch_disabled")

@@ -62,6 +62,11 @@ def too_large(cap: int) -> LimitError:
     return LimitError(f"The body is larger than {cap} bytes.", code="too_large")
 
 
+def stalled(seconds: float) -> LimitError:
+    """The error for a body of which nothing comes any more."""
+    return LimitError(f"Nothing of the body came for {seconds:g} s.", code="upload_stalled")
+
+
 class UploadRoom:
     """Room for the bodies that one process takes in at the same time: `size` bytes together.
 

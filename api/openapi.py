@@ -10,18 +10,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.schemas.params import UrlBody
+from api.schemas.params import UrlBody, VideoBody
 from api.schemas.problems import NotReady
 from moderation.policy import Policy
 from moderation.types import Problem
 
 REFERENCE: Final = "#/components/schemas/{model}"
 # Named by the routes through references alone, so that FastAPI does not collect them.
-NAMED: Final[tuple[type[BaseModel], ...]] = (Problem, NotReady, UrlBody)
+NAMED: Final[tuple[type[BaseModel], ...]] = (Problem, NotReady, UrlBody, VideoBody)
 UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
 DESCRIPTION: Final = """
-Send a picture, get a verdict: `pass`, `review` or `block`, with the reasons and all scores.
+Send a picture or a video, get a verdict: `pass`, `review` or `block`, with the reasons and all
+scores.
 
 Keys travel as `Authorization: Bearer KEY`. Every error is `application/problem+json` with a
 stable `code` and the request's id, which `X-Request-ID` carries in both directions.
@@ -76,7 +77,7 @@ def complete(document: dict[str, Any], policies: Sequence[str]) -> dict[str, Any
                     "schema": {"type": "string"},
                     "description": "the request's id",
                 }
-                if path == "/v1/images" and status in ("200", "202"):
+                if path in ("/v1/images", "/v1/videos") and status in ("200", "202"):
                     response["links"] = dict(ITEM_LINK)
             if path == "/ready":
                 problem = operation["responses"]["503"]["content"]["application/problem+json"]

@@ -30,6 +30,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "fetch_too_large": 413,
     "policy_unknown": 422,
     "rate_limited": 429,
+    "upload_stalled": 408,
 }
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 TITLES: Final[Mapping[int, tuple[str, str]]] = {

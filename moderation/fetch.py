@@ -1,4 +1,4 @@
-"""The only code that opens addresses which users name: pictures by URL, and callbacks.
+"""The only code that opens addresses which users name: media by URL, and callbacks.
 
 A name is resolved once, every address it has must be public (or allowed by the operator), and
 the connection goes to an address that was checked: a second answer of the name server cannot
@@ -48,6 +48,14 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Poured:
+    """The same of an answer whose bytes went elsewhere."""
+
+    content_type: str | None
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Target:
     """A URL that may be opened, with the addresses that were checked."""
 
@@ -88,6 +96,31 @@ def fetch(
     that may not be opened), fetch_too_large, fetch_timeout, fetch_failed (all else, also any
     status but 200 and a compressed body).
     """
+    data = bytearray()
+    told = pour(
+        url,
+        data.extend,
+        allow=allow,
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        resolve=resolve,
+        tls=tls,
+    )
+    return Fetched(bytes(data), told.content_type, told.url)
+
+
+def pour(
+    url: str,
+    write: Callable[[bytes], object],
+    *,
+    allow: Sequence[str],
+    timeout_s: float,
+    max_bytes: int,
+    resolve: Resolver = system_resolver,
+    tls: ssl.SSLContext | None = None,
+) -> Poured:
+    """As `fetch`, but hands the bytes to `write` while they come; after an error, some of them
+    have been. Errors of `write` that are no OSError or ValueError pass through."""
     deadline = time.monotonic() + timeout_s
     for _ in range(MAX_REDIRECTS + 1):
         target = _check(url, allow, resolve, deadline)
@@ -103,8 +136,8 @@ def fetch(
                 continue
             if response.status != 200:
                 raise FetchError(f"{target.host} answered with status {response.status}")
-            data = _read(response, max_bytes)
-            return Fetched(data, response.getheader("Content-Type"), url)
+            _read(response, write, max_bytes)
+            return Poured(response.getheader("Content-Type"), url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _failure(target, error) from error
         finally:
@@ -318,19 +351,21 @@ class _Reader(io.RawIOBase):
         return self._sock.recv_into(buffer)
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+def _read(
+    response: http.client.HTTPResponse, write: Callable[[bytes], object], max_bytes: int
+) -> None:
     if (response.getheader("Content-Encoding") or "identity").strip().lower() != "identity":
         raise FetchError("the answer is compressed, though that was not asked for")
     if response.length is not None and response.length > max_bytes:
         raise _too_large(max_bytes)
-    data = bytearray()
+    seen = 0
     while part := response.read(_CHUNK):
-        data += part
-        if len(data) > max_bytes:
+        seen += len(part)
+        if seen > max_bytes:
             raise _too_large(max_bytes)
+        write(part)
     if response.length:  # what was announced and did not come
         raise FetchError("the answer ended early")
-    return bytes(data)
 
 
 def _left(deadline: float) -> float:

@@ -4,74 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from api import bodies
 from api.auth import WriteKey, charge
 from api.deps import Gateway, GatewayDep, in_share, in_thread
-from api.ingest import Options, Upload, accept, fetch_picture, no_file, publish
+from api.ingest import Options, Upload, accept, fetch_picture, refuse_when_fetching_is_off
 from api.limits import declared_length, too_large
 from api.problems import problem_for, request_id_of
 from api.schemas import examples, params
-from api.schemas.answers import Accepted, Batch, BatchPart
+from api.schemas.answers import Batch, BatchPart
 from api.schemas.problems import KEYED, problems
-from api.wait import verdict_within
-from moderation.errors import FetchError, InputError, ModerationError, PolicyError
-from moderation.policy import choose_policy
-from moderation.store import items
+from api.submitting import Answer, OptionsDep, WaitDep, answer, as_json, respond
+from moderation.errors import ModerationError
 from moderation.store.records import KeyRow, Submission
 from moderation.types import Problem, Verdict
 
 router = APIRouter(tags=["images"])
 
-RETRY_AFTER_S = 1
-"""Hint of a 202: a verdict usually takes less."""
 BATCH_AT_ONCE = 4
 """Parts of one batch that are read and submitted at the same time."""
-
-Answer = Verdict | Accepted
-
-
-async def options_of(
-    gateway: GatewayDep,
-    policy: params.PolicyName = None,
-    data_id: params.DataId = None,
-    callback_url: params.CallbackUrl = None,
-    priority: params.Priority = 0,
-    dedupe: params.Dedupe = True,
-    idempotency_key: params.IdempotencyKey = None,
-) -> Options:
-    """The parameters of a submission. Raises InputError for an unknown policy."""
-    name = policy or gateway.settings.default_policy
-    try:
-        chosen = choose_policy(gateway.policies, name)
-    except PolicyError as error:
-        if policy is None:
-            raise  # the operator's default is wrong, not the request
-        raise InputError(error.message, code="policy_unknown") from error
-    return Options(
-        policy=chosen,
-        policy_name=name,
-        data_id=data_id,
-        callback_url=callback_url,
-        priority=priority,
-        dedupe=dedupe,
-        idempotency_key=idempotency_key,
-    )
-
-
-async def seconds_to_wait(gateway: GatewayDep, wait: params.Wait = None) -> float:
-    """`wait`, or the default, cut to the gateway's maximum."""
-    settings = gateway.settings
-    return min(settings.wait_default if wait is None else wait, settings.wait_max)
-
-
-OptionsDep = Annotated[Options, Depends(options_of)]
-WaitDep = Annotated[float, Depends(seconds_to_wait)]
 
 
 @router.post(
@@ -97,7 +52,7 @@ async def post_image(
     with gateway.uploads.hold(_size(request, gateway.settings.max_image_bytes)):
         # The bytes are not named here: they are given up before the wait begins.
         submission = await _accept(gateway, key, await _upload(request, gateway), options)
-    return _respond(await _await(gateway, submission, options, seconds))
+    return respond(await answer(gateway, submission, options, seconds))
 
 
 @router.post(
@@ -130,11 +85,11 @@ async def post_batch(
         except ModerationError as error:
             return problem_for(error, request_id)
 
-    async def answer(taken: Submission | Problem) -> Answer | Problem:
+    async def answer_to(taken: Submission | Problem) -> Answer | Problem:
         if isinstance(taken, Problem):
             return taken
         try:
-            return await _await(gateway, taken, options, max(0.0, until - loop.time()))
+            return await answer(gateway, taken, options, max(0.0, until - loop.time()))
         except ModerationError as error:
             return problem_for(error, request_id)
 
@@ -142,22 +97,22 @@ async def post_batch(
     with gateway.uploads.hold(_size(request, gateway.settings.max_batch_bytes)):
         async with bodies.files(request, at_most=gateway.settings.max_batch_parts) as parts:
             if not parts:
-                raise no_file()
+                raise bodies.no_file()
             charge(request, gateway, key, cost=len(parts) - 1)
             until = loop.time() + seconds
             names = [part.filename for part in parts]
             taken = await asyncio.gather(*(take(i, part) for i, part in enumerate(parts)))
-    answers = await asyncio.gather(*(answer(one) for one in taken))
+    answers = await asyncio.gather(*(answer_to(one) for one in taken))
     results = [_part(i, *told) for i, told in enumerate(zip(names, answers, strict=True))]
-    return _json(Batch(results=results).model_dump_json())
+    return as_json(Batch(results=results).model_dump_json())
 
 
-def _part(index: int, name: str | None, answer: Answer | Problem) -> BatchPart:
-    if isinstance(answer, Problem):
-        return BatchPart(index=index, source=name, status=answer.status, problem=answer)
-    if isinstance(answer, Verdict):
-        return BatchPart(index=index, source=name, status=200, verdict=answer)
-    return BatchPart(index=index, source=name, status=202, accepted=answer)
+def _part(index: int, name: str | None, told: Answer | Problem) -> BatchPart:
+    if isinstance(told, Problem):
+        return BatchPart(index=index, source=name, status=told.status, problem=told)
+    if isinstance(told, Verdict):
+        return BatchPart(index=index, source=name, status=200, verdict=told)
+    return BatchPart(index=index, source=name, status=202, accepted=told)
 
 
 async def _upload(request: Request, gateway: Gateway) -> Upload:
@@ -166,12 +121,11 @@ async def _upload(request: Request, gateway: Gateway) -> Upload:
     if kind == bodies.MULTIPART:
         async with bodies.files(request, at_most=1) as parts:
             if not parts:
-                raise no_file()
+                raise bodies.no_file()
             return await _read(gateway, parts[0])
     if kind == bodies.JSON:
         body = await bodies.read_json(request, params.UrlBody)
-        if not gateway.settings.fetch_enabled:
-            raise FetchError("Reading pictures from URLs is switched off.", code="fetch_disabled")
+        refuse_when_fetching_is_off(gateway)
         return await in_share(gateway.threads.fetches, partial(fetch_picture, gateway, body.url))
     if kind in (bodies.RAW, bodies.FORM) or kind.startswith("image/"):
         return Upload(await bodies.read(request, gateway.settings.max_image_bytes))
@@ -200,32 +154,3 @@ async def _accept(gateway: Gateway, key: KeyRow, upload: Upload, options: Option
     if options.callback_url is not None:  # its host is resolved, which may be slow
         return await in_share(gateway.threads.fetches, call)
     return await in_thread(call)
-
-
-async def _await(
-    gateway: Gateway, submission: Submission, options: Options, seconds: float
-) -> Answer:
-    """The verdict within `seconds`, or what was accepted."""
-    if submission.verdict is not None:
-        return submission.verdict
-    first = (
-        partial(items.verdict_of_job, gateway.db, submission.job_id)
-        if submission.replayed
-        else partial(publish, gateway, submission.job_id, options.priority)
-    )
-    verdict = await verdict_within(gateway, submission.job_id, seconds, first)
-    return verdict or Accepted(
-        id=submission.item_id, job_id=submission.job_id, status=submission.state
-    )
-
-
-def _respond(answer: Answer) -> Response:
-    location = {"Location": f"/v1/items/{answer.id}"}
-    if isinstance(answer, Verdict):
-        return _json(answer.model_dump_json(), headers=location)
-    later = location | {"Retry-After": str(RETRY_AFTER_S)}
-    return _json(answer.model_dump_json(), status=202, headers=later)
-
-
-def _json(text: str, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(text, status, headers=headers, media_type="application/json")

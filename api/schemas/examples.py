@@ -11,6 +11,7 @@ from moderation.types import Coverage, Decision, Problem, Reason, Status, Verdic
 
 ITEM: Final = "item_0198f1c2a7d47b0c8e5f6a7b8c9d0e1f"
 JOB: Final = "job_0198f1c2a7d47b0c8e5f6a7b8c9d0e20"
+UPLOAD: Final = "upload_0198f1c2a7d47b0c8e5f6a7b8c9d0e21"
 CREATED: Final = "2026-01-31T12:00:00Z"
 LOCATION: Final = {
     "Location": {"schema": {"type": "string"}, "required": True, "description": "the item"}
@@ -82,6 +83,29 @@ IMAGE_BODY: Final[dict[str, Any]] = {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/UrlBody"},
             "example": {"url": "https://example.org/cat.jpg"},
+        },
+    },
+}
+VIDEO_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "description": "One video: whatever ffmpeg decodes, told by its bytes and not by its name or "
+    "type. Animated pictures (GIF, APNG, WebP, AVIF) are videos here; playlists are refused.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        },
+        "video/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/VideoBody"},
+            "examples": {
+                "url": {"value": {"url": "https://example.org/film.mp4"}},
+                "upload": {"value": {"upload": UPLOAD}},
+            },
         },
     },
 }

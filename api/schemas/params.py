@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Path, Query
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 # PostgreSQL refuses NUL in text.
 TEXT: Final = r"^[^\x00]+$"
@@ -58,6 +58,17 @@ Wait = Annotated[
         examples=[10],
     ),
 ]
+WaitForVideo = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="seconds to wait for the verdict; longer than the gateway's maximum is cut "
+        "to it",
+        examples=[10],
+    ),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -65,6 +76,46 @@ IdempotencyKey = Annotated[
         pattern=r"^[!-~]{1,200}$",
         description="repeating a request under the same key answers the first one's outcome",
     ),
+]
+
+VideoMode = Annotated[
+    Literal["interval", "keyframe", "scene", "fps"] | None,
+    Query(
+        description="how moments are chosen: every `interval_ms`, every key frame, a moment of "
+        "every scene, or `fps` moments a second; none is ever far from the next"
+    ),
+]
+IntervalMs = Annotated[
+    int | None,
+    Query(
+        ge=100,
+        le=3_600_000,
+        description="milliseconds between moments, for the mode `interval`; left out: 1 s, and "
+        "more for long videos",
+        examples=[1000],
+    ),
+]
+MaxFrames = Annotated[
+    int | None,
+    Query(
+        ge=2,
+        le=1_000_000,
+        description="moments at most, the gateway's own limit aside; more are spread evenly",
+    ),
+]
+Fps = Annotated[
+    float | None,
+    Query(
+        gt=0,
+        le=60,
+        allow_inf_nan=False,
+        description="moments a second, for the mode `fps`",
+        examples=[2],
+    ),
+]
+StopOn = Annotated[
+    Literal["review", "block"] | None,
+    Query(description="what is left is not looked at once a part of the video has this decision"),
 ]
 
 ItemId = Annotated[str, Path(pattern=r"^item_[0-9a-f]{32}$")]
@@ -117,10 +168,26 @@ Moment = Annotated[
 
 
 class UrlBody(BaseModel):
-    """A picture that the gateway reads itself, where that is switched on."""
+    """Media that the gateway reads itself, where that is switched on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str = Field(
         min_length=8, max_length=2048, pattern=URL, examples=["https://example.org/cat.jpg"]
     )
+
+
+class UploadBody(BaseModel):
+    """A video that has come in pieces, by `/v1/uploads`. The upload is gone afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    upload: str = Field(
+        pattern=r"^upload_[0-9a-f]{32}$", examples=["upload_0198f1c2a7d47b0c8e5f6a7b8c9d0e21"]
+    )
+
+
+class VideoBody(RootModel[UrlBody | UploadBody]):
+    """Where the video is."""
+
+    model_config = ConfigDict(frozen=True)

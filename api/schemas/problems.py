@@ -19,6 +19,11 @@ MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
     403: ("The key lacks a scope", "forbidden", "This key lacks the scope media:write."),
     404: ("There is no such thing", "not_found", "There is nothing with this id."),
     405: ("Another method", "method_not_allowed", "This path does not answer PUT."),
+    408: (
+        "Nothing more of the body came",
+        "upload_stalled",
+        "Nothing of the body came for 60 s.",
+    ),
     409: (
         "A conflict: an Idempotency-Key used for something else, or a job that has ended",
         "idempotency_conflict",
@@ -26,7 +31,7 @@ MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
     ),
     413: ("Too many bytes or parts", "too_large", "The body is larger than 33554432 bytes."),
     415: (
-        "Neither a picture nor one of the body types that are read",
+        "Neither media of a known format nor one of the body types that are read",
         "unsupported_format",
         "The bytes are no picture of a known format.",
     ),

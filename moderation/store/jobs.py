@@ -12,7 +12,7 @@ from moderation.store.ending import cancelled, end_job, lock_job
 from moderation.store.engine import Database
 from moderation.store.leases import claim, finish, release, release_owner, renew
 from moderation.store.records import JobRow, JobState, TaskHint
-from moderation.store.submit import submit
+from moderation.store.submit import submit, submitted_before
 from moderation.store.sweep import SweepResult, sweep
 from moderation.store.tables import audit, job, policy_version
 
@@ -29,6 +29,7 @@ __all__ = [
     "release_owner",
     "renew",
     "submit",
+    "submitted_before",
     "sweep",
 ]
 

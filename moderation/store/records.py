@@ -89,13 +89,15 @@ class NewItem:
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What a submission became. `verdict` is set when it is already decided (a duplicate, or
-    a replay of an idempotency key whose job has ended)."""
+    a replay of an idempotency key whose job has ended). `follows`: another job's verdict will be
+    this one's too, and there is no task to publish."""
 
     item_id: str
     job_id: str
     state: JobState
     verdict: Verdict | None = None
     replayed: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, select
 
 from moderation.errors import ConflictError
 from moderation.ids import new_id
+from moderation.store import followers
 from moderation.store.codec import clock, dump_policy, load_verdict, model_set, policy_row_id
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
@@ -22,6 +23,7 @@ from moderation.types import Status, Verdict
 # The submitter publishes the task itself, right after the commit; the sweeper does it when
 # that has not happened for this long.
 PUBLISH_GRACE = timedelta(seconds=2)
+VIDEO = "video"
 
 
 def submit(
@@ -36,14 +38,15 @@ def submit(
     With an idempotency key that was used before, the earlier submission is returned
     (`replayed`); used with another request it raises ConflictError (idempotency_conflict).
     With `dedupe_models`, a verdict of the same tenant on the same bytes, by the same policy
-    and exactly these models, answers at once. Else the job is QUEUED and the caller publishes
-    its task. Raises StoreError.
+    and exactly these models (and of a video, looked at in the same way), answers at once; a video
+    that is being looked at in the same way just now is not looked at twice: the new job
+    `follows`. Else the job is QUEUED and the caller publishes its task. Raises StoreError.
     """
     moment = clock(now)
     item_id, job_id = new_id("item"), new_id("job")
     with db.begin() as connection:
         if new.idempotency_key is not None:
-            earlier = _take_key(connection, new, item_id, job_id, moment)
+            earlier = _take_key(connection, new, new.idempotency_key, item_id, job_id, moment)
             if earlier is not None:
                 return earlier
         policy_id = _keep_policy(connection, new, moment)
@@ -61,13 +64,15 @@ def submit(
             source=new.source,
             data_id=new.data_id,
         )
-        known = None
+        known = leader = None
         if dedupe_models is not None:
-            known = _duplicate(connection, held, dedupe_models)
+            known = _duplicate(connection, held, new, dedupe_models)
+            if known is None and new.media.kind == VIDEO:
+                leader = followers.leader_of(connection, held, followers.same_options(new.video))
         state = JobState.QUEUED if known is None else JobState.DONE
         _insert_rows(connection, held, new, state, known, moment)
         if known is None:
-            connection.execute(insert(outbox), _task(held, new, moment))
+            connection.execute(insert(outbox), _task(held, new, leader, moment))
             data = {"item_id": item_id, "job_id": job_id}
             append(
                 connection,
@@ -79,16 +84,27 @@ def submit(
             )
         else:
             record_verdict(connection, held, known, moment)
-    return Submission(item_id=item_id, job_id=job_id, state=state, verdict=known)
+    return Submission(
+        item_id=item_id, job_id=job_id, state=state, verdict=known, follows=leader is not None
+    )
+
+
+def submitted_before(
+    db: Database, tenant: str, key: str, request_hash: str | None
+) -> Submission | None:
+    """What `submit` would return for an idempotency key that was used before; None when it was
+    not. Raises ConflictError (idempotency_conflict), StoreError."""
+    with db.connect() as connection:
+        return _earlier(connection, tenant, key, request_hash)
 
 
 def _take_key(
-    connection: Connection, new: NewItem, item_id: str, job_id: str, now: datetime
+    connection: Connection, new: NewItem, key: str, item_id: str, job_id: str, now: datetime
 ) -> Submission | None:
     """None when the key is this submission's from now on."""
     row = {
         "tenant": new.tenant,
-        "key": new.idempotency_key,
+        "key": key,
         "request_hash": new.request_hash or "",
         "item_id": item_id,
         "job_id": job_id,
@@ -97,6 +113,12 @@ def _take_key(
     # Two at once: the later one waits here until the earlier has committed.
     if insert_new(connection, idempotency, row, ["tenant", "key"]):
         return None
+    return _earlier(connection, new.tenant, key, new.request_hash)
+
+
+def _earlier(
+    connection: Connection, tenant: str, key: str, request_hash: str | None
+) -> Submission | None:
     query = (
         select(
             idempotency.c.request_hash,
@@ -108,10 +130,12 @@ def _take_key(
         .join(job, job.c.id == idempotency.c.job_id)
         .join(item, item.c.id == idempotency.c.item_id)
         .outerjoin(verdicts, verdicts.c.id == item.c.current_verdict)
-        .where(idempotency.c.tenant == new.tenant, idempotency.c.key == new.idempotency_key)
+        .where(idempotency.c.tenant == tenant, idempotency.c.key == key)
     )
-    found = connection.execute(query).one()
-    if found.request_hash != (new.request_hash or ""):
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        return None
+    if found.request_hash != (request_hash or ""):
         raise ConflictError(
             "This Idempotency-Key was used with another request.", code="idempotency_conflict"
         )
@@ -161,14 +185,17 @@ def _keep_media(connection: Connection, new: NewItem, now: datetime) -> str:
     return upsert(connection, media, row, ["tenant", "sha256"], changes)
 
 
-def _duplicate(connection: Connection, held: OpenJob, models: tuple[str, ...]) -> Verdict | None:
-    """The newest verdict in force on these bytes, as the answer for the new item.
-
-    A person's decision is passed on as such: it outranks the models on identical bytes.
-    """
+def _duplicate(
+    connection: Connection, held: OpenJob, new: NewItem, models: tuple[str, ...]
+) -> Verdict | None:
+    """The newest verdict in force on these bytes, as the answer for the new item."""
+    same_way = job.c.kind == new.media.kind
+    if new.media.kind == VIDEO:
+        same_way = and_(same_way, followers.same_options(new.video))
     query = (
         select(verdicts.c.body)
         .join(item, item.c.current_verdict == verdicts.c.id)
+        .join(job, job.c.id == item.c.job_id)
         .where(
             item.c.tenant == held.tenant,
             item.c.media_id == held.media_id,
@@ -176,24 +203,13 @@ def _duplicate(connection: Connection, held: OpenJob, models: tuple[str, ...]) -
             verdicts.c.policy_version == held.policy_version,
             verdicts.c.models == model_set(models),
             verdicts.c.decided_by.in_(("policy", "duplicate", "person")),
+            same_way,
         )
         .order_by(item.c.id.desc())
         .limit(1)
     )
     body = connection.execute(query).scalar_one_or_none()
-    if body is None:
-        return None
-    found = load_verdict(body)
-    return found.model_copy(
-        update={
-            "id": held.item_id,
-            "job_id": held.id,
-            "source": held.source,
-            "data_id": held.data_id,
-            "decided_by": "person" if found.decided_by == "person" else "duplicate",
-            "timings_ms": {},
-        }
-    )
+    return None if body is None else followers.passed_on(load_verdict(body), held)
 
 
 def _insert_rows(
@@ -240,15 +256,16 @@ def _insert_rows(
     )
 
 
-def _task(held: OpenJob, new: NewItem, now: datetime) -> dict[str, Any]:
+def _task(held: OpenJob, new: NewItem, leader: str | None, now: datetime) -> dict[str, Any]:
+    payload = {"job_id": held.id, "kind": new.media.kind}
     return {
         "id": new_id("out"),
         "tenant": held.tenant,
         "kind": "task",
         "event_id": new_id("evt"),
         "job_id": held.id,
-        "payload": {"job_id": held.id, "kind": new.media.kind},
-        "state": "pending",
+        "payload": payload if leader is None else payload | {"follows": leader},
+        "state": "pending" if leader is None else followers.HELD,
         "attempts": 0,
         "due": now + PUBLISH_GRACE,
         "created": now,

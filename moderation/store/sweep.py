@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 
-from moderation.store import chunks
+from moderation.store import chunks, followers
 from moderation.store.codec import clock
 from moderation.store.ending import (
     cancelled,
@@ -31,9 +31,9 @@ from moderation.types import Status
 @dataclass(frozen=True, slots=True)
 class SweepResult:
     """`republish`: tasks that the caller publishes now. `ended`: ids of the jobs that the sweep
-    ended, for want of attempts (`failed`), by their deadline (`overdue`) or because they were
-    called off while nobody ran them (`cancelled`). `expired`: leases of jobs and chunks that ran
-    out; others may have them now."""
+    ended, for want of attempts (`failed`), by their deadline (`overdue`), because they were
+    called off while nobody ran them (`cancelled`), or with the verdict of a job that they
+    followed. `expired`: leases of jobs and chunks that ran out; others may have them now."""
 
     republish: tuple[TaskHint, ...]
     ended: tuple[str, ...]
@@ -64,6 +64,7 @@ def sweep(
         outcome = _end(db, job_id, max_attempts, moment)
         if outcome is not None:
             ended[job_id] = outcome
+    ended |= dict.fromkeys(followers.settle(db, limit, moment), "answered")
     lost = _end_chunks(db, max_attempts, chunks_ahead, limit, moment)
     expired = _requeue_expired(db, limit, moment) + _free_expired_chunks(db, limit, moment)
     republish = _due_tasks(db, timedelta(seconds=republish_after_s), limit, moment)

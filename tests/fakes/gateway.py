@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from api.app import Broker, create_app
 from api.deps import cached_counts, cached_workers
+from moderation.blobs import BlobStore
 from moderation.errors import BrokerError
 from moderation.settings import Settings, load_settings
 from moderation.store import fleet, items, jobs, keys
@@ -306,6 +307,11 @@ class Gate:
 
     stack: Stack
     client: Client
+
+    @property
+    def blobs(self) -> BlobStore:
+        store: BlobStore = self.stack.app.state.gateway.blobs
+        return store
 
     def post(self, data: bytes, query: str = "", **headers: str) -> httpx.Response:
         return self.client.post(f"/v1/images{query}", content=data, headers=headers)

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.errors import FetchError
-from moderation.fetch import MAX_REDIRECTS, check_url, fetch, is_public, post
+from moderation.errors import BlobError, FetchError
+from moderation.fetch import MAX_REDIRECTS, check_url, fetch, is_public, post, pour
 
 LOCAL = ["127.0.0.1"]
 
@@ -481,3 +481,35 @@ def test_post_keeps_to_the_same_rules(server: Server) -> None:
         post(f"{server.url}/hook", b"", {}, allow=[], timeout_s=5)
     assert caught.value.code == "fetch_forbidden"
     assert server.asked == []
+
+
+# --- into a file ------------------------------------------------------------------------
+
+
+def test_bytes_are_poured_while_they_come(server: Server) -> None:
+    got: list[bytes] = []
+    told = pour(f"{server.url}/to//film.mp4", got.append, allow=LOCAL, timeout_s=5, max_bytes=1000)
+    assert (b"".join(got), told.url) == (b"picture film.mp4", f"{server.url}/film.mp4")
+    assert told.content_type == "image/png"
+
+
+def test_no_more_is_poured_than_allowed(server: Server) -> None:
+    got: list[int] = []
+    with pytest.raises(FetchError) as caught:
+        pour(
+            f"{server.url}/endless",
+            lambda data: got.append(len(data)),
+            allow=LOCAL,
+            timeout_s=5,
+            max_bytes=300_000,
+        )
+    assert caught.value.code == "fetch_too_large"
+    assert sum(got) <= 300_000
+
+
+def test_what_the_writer_raises_passes_through(server: Server) -> None:
+    def full(data: bytes) -> None:
+        raise BlobError("no room")
+
+    with pytest.raises(BlobError):
+        pour(f"{server.url}/x", full, allow=LOCAL, timeout_s=5, max_bytes=1000)
