@@ -10,7 +10,7 @@ from api.deps import Gateway, GatewayDep, in_thread
 from api.schemas import examples, params
 from api.schemas.answers import Item, ItemDetail, ItemPage
 from api.schemas.problems import KEYED, problems
-from moderation.store import items
+from moderation.store import fingerprints, items
 from moderation.store.records import ItemFilter, JobState
 from moderation.types import Decision, Status
 
@@ -65,11 +65,15 @@ async def list_items(
     responses={200: examples.item(), **problems(*KEYED, 404)},
 )
 async def get_item(gateway: GatewayDep, key: ReadKey, item_id: params.ItemId) -> Response:
-    """The verdict in force and all that came before it."""
+    """The verdict in force, all that came before it, and copies of the same video."""
     told = await in_thread(_detail, gateway, key.tenant, item_id)
     return Response(told.model_dump_json(), media_type="application/json")
 
 
 def _detail(gateway: Gateway, tenant: str, item_id: str) -> ItemDetail:
     row = items.get_item(gateway.db, tenant, item_id)
-    return ItemDetail.with_history(row, items.history(gateway.db, tenant, item_id))
+    return ItemDetail.of_detail(
+        row,
+        items.history(gateway.db, tenant, item_id),
+        fingerprints.similar(gateway.db, tenant, row.media_id),
+    )

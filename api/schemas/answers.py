@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from moderation.policy import Policy, Rule
+from moderation.store.fingerprints import SimilarItem
 from moderation.store.records import ItemRow, JobRow, JobState
-from moderation.types import Decision, Problem, Verdict
+from moderation.types import Decision, Problem, Unit, Verdict
 
 
 class _Answer(BaseModel):
@@ -69,14 +72,27 @@ class Item(_Answer):
         return cls(**_item(row))
 
 
+class Similar(_Answer):
+    """The latest submission of another video that shows the same; its decision in force."""
+
+    item_id: str
+    share: Unit = Field(description="part of the frames that match", examples=[0.86])
+    decision: Decision | None = Field(description="null while it has none")
+
+
 class ItemDetail(Item):
-    """An item with all verdicts it ever had, oldest first; the last one is in force."""
+    """An item with all verdicts it ever had, oldest first; the last one is in force. `similar`:
+    copies of a video in other encodings, the likest first; empty for pictures."""
 
     history: list[Verdict]
+    similar: list[Similar]
 
     @classmethod
-    def with_history(cls, row: ItemRow, history: list[Verdict]) -> Self:
-        return cls(**_item(row), history=history)
+    def of_detail(
+        cls, row: ItemRow, history: list[Verdict], similar: Iterable[SimilarItem]
+    ) -> Self:
+        alike = [Similar(**asdict(one)) for one in similar]
+        return cls(**_item(row), history=history, similar=alike)
 
 
 def _item(row: ItemRow) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def page() -> dict[str, Any]:
 
 
 def item() -> dict[str, Any]:
-    return _answer(ItemDetail, ItemDetail(**_ITEM, history=[VERDICT]), "The item")
+    return _answer(ItemDetail, ItemDetail(**_ITEM, history=[VERDICT], similar=[]), "The item")
 
 
 def job(description: str, **changes: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _ITEMS = (
         item.c.created,
         item.c.source,
         item.c.data_id,
+        item.c.media_id,
         media.c.sha256,
         media.c.format,
         media.c.size,

@@ -181,6 +181,7 @@ class ItemRow:
     created: datetime
     source: str | None
     data_id: str | None
+    media_id: str
     sha256: str
     format: str
     size: int
