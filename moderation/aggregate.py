@@ -121,6 +121,12 @@ def closing(rule: Rule) -> float:
     return threshold / (2 - threshold)
 
 
+def floors(policy: Policy) -> dict[str, float]:
+    """The lowest score of each label that can belong to a segment. A label without a rule is
+    left out: nothing says which of its scores matter."""
+    return {rule.label: closing(rule) for rule in policy.rules}
+
+
 def hits(peaks: Mapping[str, LabelScore], policy: Policy) -> frozenset[str]:
     """The labels that a frame shows well enough to belong to a segment: where they come and go,
     `video.sampling.refine` looks closer."""

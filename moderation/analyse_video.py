@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from moderation.aggregate import Frame, Timeline
+from moderation.aggregate import Frame, Timeline, floors
 from moderation.film import ROUNDS, Film, begin, conclude, look_closer
 from moderation.models.runner import Scorer
 from moderation.policy import Policy, summarise
@@ -28,8 +28,8 @@ from moderation.video.probe import ProbeLimits, VideoInfo, probe
 from moderation.video.sampling import Chunk, SamplingOptions
 from moderation.video.source import ReadOptions
 
-Progress = Callable[[int, int], None]
-"""Moments looked at so far, and moments known to be needed so far."""
+Progress = Callable[[int, int, float], None]
+"""Moments looked at so far, moments known to be needed so far, seconds of the whole video."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +85,7 @@ class VideoAnalyser:
         started = time.perf_counter()
         probed = probe(path, self.limits)
         probe_ms = (time.perf_counter() - started) * 1000
-        tell = progress or (lambda done, wanted: None)
+        tell = progress or (lambda done, wanted, film_s: None)
         frames: list[Frame] = []
         film, round_ = begin(probed.info, probed.index, self.sampling)
         chunks = 0
@@ -93,8 +93,8 @@ class VideoAnalyser:
             for _ in range(ROUNDS):
                 wanted = len(frames) + sum(len(chunk.asks) for chunk in round_)
                 for pack in self._packs(pool, path, round_, probed.info):
-                    frames += score_pack(self.scorer, pack, probed.info)
-                    tell(len(frames), wanted)
+                    frames += score_pack(self.scorer, pack, probed.info, policy)
+                    tell(len(frames), wanted, probed.info.duration_s)
                 chunks += len(round_)
                 round_ = look_closer(frames, policy, film, probed.index, first=chunks)
                 if not round_:
@@ -122,10 +122,13 @@ class VideoAnalyser:
                 future.cancel()
 
 
-def score_pack(scorer: Scorer, pack: FramePack, info: VideoInfo) -> tuple[Frame, ...]:
+def score_pack(
+    scorer: Scorer, pack: FramePack, info: VideoInfo, policy: Policy
+) -> tuple[Frame, ...]:
     """Every moment of a pack with its scores, in order; near-duplicates share those of another.
 
-    Raises ServiceError as `Scorer.score` does.
+    What lies below all that the policy asks for is not known more exactly. Raises ServiceError
+    as `Scorer.score` does.
     """
     peaks: dict[float, dict[str, LabelScore]] = {}
     if pack.hashes:
@@ -138,7 +141,7 @@ def score_pack(scorer: Scorer, pack: FramePack, info: VideoInfo) -> tuple[Frame,
             frames_decoded=len(views),
             size_bytes=info.size_bytes,
         )
-        scored = scorer.score(DecodedImage(about, views, pack.pixels))
+        scored = scorer.score(DecodedImage(about, views, pack.pixels), floors=floors(policy))
         for view, one in zip(views, scored.scores, strict=True):
             peaks[view.time_s] = summarise(MediaScores((view,), (one,)))
     frames = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,6 +20,10 @@ from moderation.models.weights import resolve
 from moderation.settings import Settings
 from moderation.types import InputKey, ViewScores
 
+Floors = Mapping[str, float]
+"""label -> the lowest score of it that matters to whoever asks; a label that is absent matters
+at any score. What lies below need not be known more exactly than that."""
+
 
 class Models(Protocol):
     """What a `Scorer` needs to know of the loaded models."""
@@ -29,7 +34,11 @@ class Models(Protocol):
     device: str
     precision: str
 
-    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]: ...
+    def score(
+        self,
+        views: Sequence[Mapping[InputKey, Pixels]],
+        floors: Sequence[Floors | None] | None = None,
+    ) -> list[ViewScores]: ...
     def describe(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -58,6 +67,11 @@ class Ensemble:
     Several models may answer one label: their mean counts, and the verdict names them all.
     It takes two to be sure: on ordinary pictures each errs by itself
     (docs/decisions/0004-models-agree-views-do-not.md).
+
+    A network all of whose labels others answer too is a second opinion. Where the caller names
+    floors it is not asked about a view whose mean it could not raise to its floor, even with
+    1.0; then the label has the first opinion's score, and its name
+    (docs/decisions/0011-second-opinions.md).
     """
 
     def __init__(
@@ -70,6 +84,7 @@ class Ensemble:
         if not networks:
             raise SpecError("no network is loaded")
         self._networks = networks
+        self._second = second_opinions(networks, heads)
         self._heads = heads
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
         self.keys = tuple(dict.fromkeys(network.key for network in networks))
@@ -102,25 +117,61 @@ class Ensemble:
         for size in sorted({1, max_batch}):
             self.score([blank] * size)
 
-    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
-        """One ViewScores a view. Raises InferenceError for a number that is not finite."""
+    def score(
+        self,
+        views: Sequence[Mapping[InputKey, Pixels]],
+        floors: Sequence[Floors | None] | None = None,
+    ) -> list[ViewScores]:
+        """One ViewScores a view. floors: one a view; None: every network is asked. Raises
+        InferenceError for a number that is not finite."""
+        floors = floors or [None] * len(views)
+        later = self._second if any(one is not None for one in floors) else ()
         stacked = {key: np.stack([view[key] for view in views]) for key in self.keys}
-        passes = [(n, n.backend.start(stacked[n.key])) for n in self._networks]
-        outputs = {network.spec.ref: running.result() for network, running in passes}
-        columns: list[Column] = []
-        embeddings: tuple[str, NDArray[np.float32]] | None = None
-        for network in self._networks:
-            spec, answer = network.spec, outputs[network.spec.ref]
-            if spec.embedding_output is not None:
-                embeddings = (spec.ref, _finite(answer, spec.embedding_output, spec, len(views)))
-            for label in spec.labels:
-                values = _finite(answer, label.output, spec, len(views))[:, label.index]
-                activated = sigmoid(values) if label.activation == "sigmoid" else values
-                columns.append((label.label, spec.ref, activated))
+        first = [network for network in self._networks if network not in later]
+        columns, outputs = self._ask(first, stacked, np.arange(len(views)))
         for spec, heads in self._heads:
             probabilities = heads.probabilities(self._embedding_of(spec, outputs, len(views)))
             columns += [(lb.label, spec.ref, probabilities[:, lb.index]) for lb in spec.labels]
+        for network in later:
+            asked = np.array(
+                [i for i in range(len(views)) if _may_matter(network, columns, floors[i], i)],
+                np.intp,
+            )
+            if len(asked):
+                columns += self._ask([network], stacked, asked)[0]
+        embeddings = None
+        for network in self._networks:
+            if network.spec.embedding_output is not None:
+                answer = outputs[network.spec.ref]
+                name = network.spec.embedding_output
+                found = _finite(answer, name, network.spec, len(views))
+                embeddings = (network.spec.ref, found)
         return [_view_scores(columns, embeddings, i) for i in range(len(views))]
+
+    def _ask(
+        self,
+        networks: Sequence[Network],
+        stacked: Mapping[InputKey, Pixels],
+        rows: NDArray[np.intp],
+    ) -> tuple[list[Column], dict[str, Outputs]]:
+        """What these networks say of some of the views: NaN for the others."""
+        count = len(next(iter(stacked.values())))
+        whole = len(rows) == count
+        passes = [
+            (n, n.backend.start(stacked[n.key] if whole else stacked[n.key][rows]))
+            for n in networks
+        ]
+        outputs = {network.spec.ref: running.result() for network, running in passes}
+        columns: list[Column] = []
+        for network in networks:
+            spec, answer = network.spec, outputs[network.spec.ref]
+            for label in spec.labels:
+                values = _finite(answer, label.output, spec, len(rows))[:, label.index]
+                activated = sigmoid(values) if label.activation == "sigmoid" else values
+                column = np.full(count, np.nan, np.float32)
+                column[rows] = activated
+                columns.append((label.label, spec.ref, column))
+        return columns, outputs
 
     def _embedding_of(
         self, heads: ModelSpec, outputs: Mapping[str, Outputs], count: int
@@ -161,6 +212,37 @@ def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray
     return values
 
 
+def second_opinions(
+    networks: Sequence[Network], heads: Sequence[tuple[ModelSpec, Heads]]
+) -> tuple[Network, ...]:
+    """The networks whose labels all have an answer without them; the last ones first, since a
+    manifest's place says nothing of its worth."""
+    answers = Counter(label.label for spec, _ in heads for label in spec.labels)
+    for network in networks:
+        answers.update({label.label for label in network.spec.labels})
+    found: list[Network] = []
+    for network in reversed(networks):
+        labels = {label.label for label in network.spec.labels}
+        needed = network.spec.embedding_output is not None or not labels
+        if not needed and all(answers[label] > 1 for label in labels):
+            answers.subtract(labels)
+            found.append(network)
+    return tuple(found)
+
+
+def _may_matter(
+    network: Network, columns: Sequence[Column], floors: Floors | None, row: int
+) -> bool:
+    """Whether the network could raise the mean of one of its labels to the label's floor."""
+    if floors is None:
+        return True
+    for label in {answer.label for answer in network.spec.labels}:
+        said = [float(values[row]) for name, _, values in columns if name == label]
+        if (sum(said) + 1.0) / (len(said) + 1) >= floors.get(label, 0.0):
+            return True
+    return False
+
+
 def _view_scores(
     columns: Sequence[Column],
     embeddings: tuple[str, NDArray[np.float32]] | None,
@@ -168,6 +250,8 @@ def _view_scores(
 ) -> ViewScores:
     answers: dict[str, list[tuple[str, float]]] = {}
     for label, model, values in columns:
+        if np.isnan(values[row]):
+            continue  # a second opinion that was not asked for
         answers.setdefault(label, []).append((model, min(1.0, max(0.0, float(values[row])))))
     scores = {label: fmean(score for _, score in said) for label, said in answers.items()}
     models = {label: "+".join(model for model, _ in said) for label, said in answers.items()}

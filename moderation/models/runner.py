@@ -14,13 +14,14 @@ from typing import Any
 from moderation.errors import ConfigError
 from moderation.models.backends.base import Pixels
 from moderation.models.batcher import Batcher, BatcherStats
-from moderation.models.ensemble import Ensemble, Models
+from moderation.models.ensemble import Ensemble, Floors, Models
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.settings import Settings
 from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores
 
 ViewPixels = dict[InputKey, Pixels]
 """One view for every key: (height, width, 3) uint8."""
+ViewTask = tuple[ViewPixels, Floors | None]
 
 
 class Scorer:
@@ -36,8 +37,8 @@ class Scorer:
         # A picture of many views comes in portions: it takes turns with the others, and the
         # callers of a worker fit into the queue together.
         self._portion = max(1, min(2 * settings.max_batch, settings.max_queue))
-        self._batcher: Batcher[ViewPixels, ViewScores] = Batcher(
-            models.score,
+        self._batcher: Batcher[ViewTask, ViewScores] = Batcher(
+            self._run,
             max_batch=settings.max_batch,
             max_delay_s=settings.max_delay_ms / 1000,
             max_queue=settings.max_queue,
@@ -47,14 +48,25 @@ class Scorer:
         """Facts of each model: id, version, task, labels, licence, precision, device."""
         return self._models.describe()
 
-    def score(self, decoded: DecodedImage, *, deadline: float | None = None) -> MediaScores:
+    def _run(self, tasks: Sequence[ViewTask]) -> list[ViewScores]:
+        return self._models.score([task[0] for task in tasks], [task[1] for task in tasks])
+
+    def score(
+        self,
+        decoded: DecodedImage,
+        *,
+        deadline: float | None = None,
+        floors: Floors | None = None,
+    ) -> MediaScores:
         """Scores of every view, in order; waits for them.
 
-        deadline: `time.monotonic()`. Raises OverloadedError (queue full), ExpiredError,
-        InferenceError (the backend failed on one of the views).
+        deadline: `time.monotonic()`. floors: the lowest scores that matter (`Floors`): second
+        opinions that could not reach them are not asked for. Raises OverloadedError (queue
+        full), ExpiredError, InferenceError (the backend failed on one of the views).
         """
         views = [
-            {key: decoded.pixels[key][i] for key in self.keys} for i in range(len(decoded.views))
+            ({key: decoded.pixels[key][i] for key in self.keys}, floors)
+            for i in range(len(decoded.views))
         ]
         scores: list[ViewScores] = []
         for start in range(0, len(views), self._portion):

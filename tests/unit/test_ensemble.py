@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moderation.errors import ConfigError, InferenceError, SpecError, WeightsError
 from moderation.models.backends.base import Outputs, Pixels
-from moderation.models.ensemble import Ensemble, Network
+from moderation.models.ensemble import Ensemble, Network, second_opinions
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact
 from moderation.models.spec import ModelSpec
@@ -84,6 +86,59 @@ def test_the_mean_of_two_models_counts_and_both_are_named() -> None:
     assert bright.scores == {"porn.explicit": pytest.approx(0.75)}
     assert bright.models == {"porn.explicit": "low@1+high@1"}
     assert ensemble.refs == ("high@1", "low@1")
+
+
+class Counting(Toy):
+    """Remembers how many views it was given."""
+
+    def __init__(self, outputs: dict[str, int], factor: float) -> None:
+        super().__init__(outputs, factor)
+        self.asked: list[int] = []
+
+    def start(self, pixels: Pixels) -> Toy:
+        self.asked.append(len(pixels))
+        return super().start(pixels)
+
+
+@given(
+    values=st.lists(st.integers(0, 255), min_size=1, max_size=6),
+    floor=st.floats(0, 1),
+    factor=st.floats(0, 1),
+)
+def test_a_second_opinion_is_asked_where_it_may_reach_the_floor_and_only_there(
+    values: list[int], floor: float, factor: float
+) -> None:
+    second = Network(porn("second", 1).spec, Counting({"p": 2}, factor / 255))
+    ensemble = Ensemble([porn("first", 1 / 255), second], [])
+    views = [view(ensemble, value) for value in values]
+    both = ensemble.score(views)  # type: ignore[arg-type]
+    some = ensemble.score(views, [{"porn.explicit": floor}] * len(views))  # type: ignore[arg-type]
+    for value, exact, quick in zip(values, both, some, strict=True):
+        if quick.models == exact.models:
+            assert quick.scores == exact.scores
+        else:
+            assert quick.models == {"porn.explicit": "first@1"}
+            assert quick.scores == {"porn.explicit": pytest.approx(value / 255)}
+            # Neither what is told nor what both would have said reaches the floor.
+            assert max(quick.scores["porn.explicit"], exact.scores["porn.explicit"]) < floor
+    first = [
+        one.scores["porn.explicit"] for one in Ensemble([porn("first", 1 / 255)], []).score(views)
+    ]  # type: ignore[arg-type]
+    asked = sum((score + 1) / 2 >= floor for score in first)
+    assert second.backend.asked[1:] == ([asked] if asked else [])  # type: ignore[attr-defined]
+
+
+def test_a_network_that_alone_answers_a_label_is_no_second_opinion() -> None:
+    gore = [
+        {"label": "porn.explicit", "output": "p", "index": 0},
+        {"label": "violence.gore", "output": "p", "index": 1},
+    ]
+    first = Network(spec("first", labels=gore), Toy({"p": 2}))
+    pair = [first, porn("second", 1)]
+    assert [n.spec.id for n in second_opinions(pair, [])] == ["second"]
+    assert [n.spec.id for n in second_opinions(pair[::-1], [])] == ["second"]
+    assert second_opinions([first], []) == ()
+    assert [n.spec.id for n in second_opinions([porn("a", 1), porn("b", 1)], [])] == ["b"]
 
 
 def test_heads_read_the_encoders_embedding() -> None:

@@ -21,6 +21,7 @@ from moderation.errors import (
 )
 from moderation.models.backends.base import Pixels
 from moderation.models.backends.fake import KEY, LABELS, FakeModels
+from moderation.models.ensemble import Floors
 from moderation.models.runner import Scorer, load_scorer
 from moderation.models.spec import read_specs
 from moderation.settings import Settings, load_settings
@@ -47,13 +48,19 @@ class Held(FakeModels):
         self.open = threading.Event()
         self.entered = threading.Event()
         self.sizes: list[int] = []
+        self.asked: list[Floors | None] = []
         self.closed = False
 
-    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
+    def score(
+        self,
+        views: Sequence[Mapping[InputKey, Pixels]],
+        floors: Sequence[Floors | None] | None = None,
+    ) -> list[ViewScores]:
+        self.asked += floors or []
         self.sizes.append(len(views))
         self.entered.set()
         assert self.open.wait(10)
-        return super().score(views)
+        return super().score(views, floors)
 
     def close(self) -> None:
         self.closed = True
@@ -219,3 +226,13 @@ def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come about"
         pause.wait(0.005)
+
+
+def test_what_matters_to_one_caller_is_not_what_matters_to_another() -> None:
+    models = Held()
+    models.open.set()
+    running = Scorer(models, load_settings(backend="fake", max_delay_ms=0))
+    running.score(picture(1), floors={"porn.explicit": 0.5})
+    running.score(picture(2, 3))
+    running.close()
+    assert models.asked == [{"porn.explicit": 0.5}, None, None]

@@ -61,7 +61,12 @@ class FakeModels:
         self._poison = poison or _colour("MODERATION_FAKE_POISON")
         self._crash = crash or _colour("MODERATION_FAKE_CRASH")
 
-    def score(self, views: Sequence[Mapping[InputKey, Pixels]]) -> list[ViewScores]:
+    def score(
+        self,
+        views: Sequence[Mapping[InputKey, Pixels]],
+        floors: Sequence[Mapping[str, float] | None] | None = None,
+    ) -> list[ViewScores]:
+        """floors: of no use here, it has no second opinion."""
         if self._delay_s:
             time.sleep(self._delay_s)
         return [self._one(view[KEY]) for view in views]
