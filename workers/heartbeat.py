@@ -73,3 +73,20 @@ class Heartbeat:
             except ServiceError as error:
                 log.warning("no heartbeat: %s", error)
             self._changed.wait(HEARTBEAT_S)
+
+
+def release(db: Database, owner: str) -> None:
+    """Give all leases of this worker back."""
+    try:
+        released = jobs.release_owner(db, owner)
+    except ServiceError as error:
+        log.warning("leases run out by themselves: %s", error)
+        return
+    if released:
+        log.warning("%d unfinished jobs given back", released)
+
+
+def abandon(db: Database, owner: str, heartbeat: Heartbeat) -> None:
+    """What is still to be said before the process ends with work unfinished."""
+    heartbeat.stop()
+    release(db, owner)

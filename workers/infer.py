@@ -1,4 +1,4 @@
-"""The infer worker: all models of one device, image jobs from the queue.
+"""The infer worker: all models of one device, for image jobs and for chunks of videos.
 
 The runtime is complete before the first message is taken: a missing or corrupt weight file
 ends the process with exit code 2 and one line that says how to mend it.
@@ -11,23 +11,27 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from moderation.analyse import Analyser
 from moderation.blobs import open_blobs
 from moderation.decoders import DecoderPool
-from moderation.errors import ServiceError
 from moderation.models.runner import Scorer, load_scorer
+from moderation.packs import open_packs
 from moderation.settings import Settings
-from moderation.store import jobs
+from moderation.store import chunks
+from moderation.store.chunks import Stage
 from moderation.store.engine import Database
 from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
-from moderation.tasks.messages import IMAGE, INFER
+from moderation.tasks.messages import IMAGE, INFER, SCORE
+from moderation.tasks.score import ScoreRuntime, run_score
 from moderation.wake import Waker
 from workers.consumer import Consumer
-from workers.heartbeat import Heartbeat, new_row
+from workers.hands import Hands, end_hands
+from workers.heartbeat import Heartbeat, abandon, new_row, release
 from workers.process import (
     EXIT_FAILED,
     EXIT_HUNG,
@@ -43,6 +47,9 @@ log = logging.getLogger(__name__)
 
 ROLE: Final = "infer"
 WATCH_S: Final = 0.5
+SCORERS: Final = 2
+"""Chunks scored at a time: one keeps the models busy while the other's pack is fetched, and more
+would only make pictures wait."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,45 +88,58 @@ def serve(settings: Settings, owner: str) -> int:
             lease_s=settings.lease_seconds,
             max_attempts=settings.max_attempts,
         )
+        scoring = ScoreRuntime(
+            db=db,
+            packs=open_packs(settings.packs),
+            scorer=scorer,
+            producer=producer,
+            owner=owner,
+            lease_s=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            ahead=settings.video_chunks_ahead,
+        )
+        hands = Hands("scorer", SCORERS, partial(score_next, scoring))
+
+        def stopping() -> None:
+            hands.stop()
+            heartbeat.report("stopping")
+
         consumer = Consumer(
             make_app(settings),
             producer,
             name=owner,
             queue=INFER,
             concurrency=settings.worker_concurrency,
-            handlers={IMAGE: lambda job_id: run_image(job_id, runtime)},
+            handlers={
+                IMAGE: lambda job_id: run_image(job_id, runtime),
+                SCORE: lambda _chunk: hands.poke(),
+            },
             on_ready=lambda: heartbeat.report(
                 "ready",
                 device=scorer.device,
                 precision=scorer.precision,
                 models=scorer.describe(),
             ),
-            on_stopping=lambda: heartbeat.report("stopping"),
+            on_stopping=stopping,
             on_abandon=lambda: abandon(db, owner, heartbeat),
         )
         watch(scorer, settings.infer_timeout, db, owner)
         on_stop_signals(consumer.stop)
         if stop.is_set():
             return EXIT_OK
+        hands.start()
         consumer.run()
+        end_hands(hands, lambda: abandon(db, owner, heartbeat))
         return EXIT_OK if consumer.stopping else EXIT_FAILED
 
 
-def release(db: Database, owner: str) -> None:
-    """Give all leases of this worker back."""
-    try:
-        released = jobs.release_owner(db, owner)
-    except ServiceError as error:
-        log.warning("leases run out by themselves: %s", error)
-        return
-    if released:
-        log.warning("%d unfinished jobs given back", released)
-
-
-def abandon(db: Database, owner: str, heartbeat: Heartbeat) -> None:
-    """What is still to be said before the process ends with work unfinished."""
-    heartbeat.stop()
-    release(db, owner)
+def score_next(runtime: ScoreRuntime) -> bool:
+    """Score the chunk that has waited longest; False when there is none."""
+    part = chunks.candidate(runtime.db, Stage.SCORE, max_attempts=runtime.max_attempts)
+    if part is None:
+        return False
+    run_score(part.job_id, part.number, runtime)
+    return True
 
 
 def watch(scorer: Scorer, limit_s: float, db: Database, owner: str) -> None:

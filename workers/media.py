@@ -1,8 +1,9 @@
-"""The media worker: callbacks and the sweeper. It loads no models."""
+"""The media worker: it reads videos, sends callbacks and sweeps. It loads no models."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,15 +11,20 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
+from moderation.blobs import open_blobs
+from moderation.packs import open_packs
 from moderation.settings import Settings
 from moderation.tasks.app import make_app
 from moderation.tasks.deliver import Deliverer
 from moderation.tasks.enqueue import Producer
-from moderation.tasks.messages import DELIVER, LIGHT
+from moderation.tasks.files import LocalFiles, own_folder
+from moderation.tasks.messages import DELIVER, LIGHT, READ, VIDEO
+from moderation.tasks.reading import Reading
 from moderation.tasks.sweep import Sweeper
 from moderation.wake import Waker
 from workers.consumer import Consumer
-from workers.heartbeat import Heartbeat, new_row
+from workers.hands import Hands, end_hands
+from workers.heartbeat import Heartbeat, abandon, new_row, release
 from workers.process import (
     EXIT_FAILED,
     EXIT_OK,
@@ -40,43 +46,68 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(settings: Settings, name: str) -> int:
-    """Sweep, deliver and consume until stopped. Raises ConfigError, ServiceError."""
+    """Read, sweep, deliver and consume until stopped. Raises ConfigError, ServiceError."""
     stop = threading.Event()
     on_stop_signals(stop.set)
     with ExitStack() as stack:
         db = open_ready(settings)
         stack.callback(db.close)
-        heartbeat = Heartbeat(db, new_row(name, ROLE))
+        heartbeat = Heartbeat(db, new_row(name, ROLE), lease_s=settings.lease_seconds)
         heartbeat.start()
         stack.callback(heartbeat.stop)
+        stack.callback(release, db, name)
         producer = Producer(settings.broker)
         stack.callback(producer.close)
         deliverer = Deliverer(db, settings)
         stack.callback(deliverer.close)
         waker = Waker(settings.redis)
         stack.callback(waker.close)
-        sweeper = Sweeper(db, producer, waker, settings, on_swept=deliverer.poke)
+        packs = open_packs(settings.packs)
+        folder = stack.enter_context(own_folder(settings.home / "run" / "films"))
+        blobs = open_blobs(settings.blobs, endpoint=settings.s3_endpoint)
+        reading = Reading.from_settings(
+            settings,
+            db=db,
+            files=stack.enter_context(LocalFiles(blobs, folder)),
+            packs=packs,
+            waker=waker,
+            producer=producer,
+            owner=name,
+        )
+        hands = Hands("reader", settings.readers or os.cpu_count() or 1, reading.once)
+        sweeper = Sweeper(db, producer, waker, settings, packs=packs, on_swept=deliverer.poke)
         loops = [
             vital(label, partial(loop, stop))
             for label, loop in (("sweeper", sweeper.run), ("deliverer", deliverer.run))
         ]
         for thread in loops:
             thread.start()
+
+        def stopping() -> None:
+            hands.stop()
+            heartbeat.report("stopping")
+
         consumer = Consumer(
             make_app(settings),
             producer,
             name=name,
             queue=LIGHT,
             concurrency=CONCURRENCY,
-            handlers={DELIVER: lambda _job_id: deliverer.poke()},
+            handlers={
+                DELIVER: lambda _job_id: deliverer.poke(),
+                VIDEO: lambda _job_id: hands.poke(),
+                READ: lambda _chunk: hands.poke(),
+            },
             on_ready=lambda: heartbeat.report("ready"),
-            on_stopping=lambda: heartbeat.report("stopping"),
-            on_abandon=heartbeat.stop,
+            on_stopping=stopping,
+            on_abandon=lambda: abandon(db, name, heartbeat),
         )
         on_stop_signals(consumer.stop)
         if stop.is_set():
             return EXIT_OK
+        hands.start()
         consumer.run()
+        end_hands(hands, lambda: abandon(db, name, heartbeat))
         stop.set()
         deliverer.poke()
         for thread in loops:

@@ -131,7 +131,8 @@ class Supervisor:
             child.terminate()
         for child in self._children:
             child.wait(deadline)
-        self._release(self._infer_id)
+        for owner in (self._infer_id, self._media_id):
+            self._release(owner)
         self._broker.terminate()
         self._broker.wait(time.monotonic() + BROKER_STOP_S)
         log.info("stopped")

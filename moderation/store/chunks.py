@@ -82,7 +82,9 @@ def chunk_name(job_id: str, number: int) -> str:
     return f"{job_id}/{number}"
 
 
-def candidate(db: Database, stage: Stage, *, now: datetime | None = None) -> Candidate | None:
+def candidate(
+    db: Database, stage: Stage, *, max_attempts: int, now: datetime | None = None
+) -> Candidate | None:
     """The chunk of a stage that should be claimed next: of the most urgent job, then the one
     that has waited longest. Raises StoreError."""
     moment = clock(now)
@@ -90,7 +92,11 @@ def candidate(db: Database, stage: Stage, *, now: datetime | None = None) -> Can
         select(job.c.priority, chunk.c.due, chunk.c.job_id, chunk.c.number)
         .join(job, job.c.id == chunk.c.job_id)
         .where(
-            chunk.c.stage == stage.value, chunk.c.due <= moment, _free(moment), *_works_on(moment)
+            chunk.c.stage == stage.value,
+            chunk.c.due <= moment,
+            chunk.c.attempt < attempts_of(stage, max_attempts),
+            _free(moment),
+            *_works_on(moment),
         )
         .order_by(job.c.priority.desc(), chunk.c.due, chunk.c.job_id, chunk.c.number)
         .limit(1)

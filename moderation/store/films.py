@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, null, or_, select, update
+from sqlalchemy import exists, func, insert, null, or_, select, update
 
 from moderation.store.chunks import OPEN, Stage, advance
 from moderation.store.codec import clock
 from moderation.store.ending import cancelled, end_job, held_by, lock_job
 from moderation.store.engine import Database
+from moderation.store.followers import HELD
 from moderation.store.records import Claim, JobRow, JobState, TaskHint
-from moderation.store.tables import chunk, job, scores
+from moderation.store.tables import chunk, item, job, outbox, scores
 
 VIDEO = "video"
 
@@ -69,18 +70,25 @@ class Progress:
         return self.frames_done / self.frames_known if self.frames_known else 0.0
 
 
-def next_step(db: Database, *, at_once: int, now: datetime | None = None) -> Step | None:
+def next_step(
+    db: Database, *, at_once: int, max_attempts: int, now: datetime | None = None
+) -> Step | None:
     """The video job that should be brought on next. While `at_once` of them are under way, no
-    other is begun. Raises StoreError."""
+    other is begun; one that follows another never is. Raises StoreError."""
     moment = clock(now)
+    follows = exists().where(
+        outbox.c.job_id == job.c.id, outbox.c.kind == "task", outbox.c.state == HELD
+    )
     waiting = (
         select(job.c.id, job.c.priority, job.c.queued)
         .where(
             job.c.state == JobState.QUEUED.value,
             job.c.kind == VIDEO,
             job.c.queued <= moment,
+            job.c.attempt < max_attempts,
             job.c.cancel_requested.is_(False),
             or_(job.c.deadline.is_(None), job.c.deadline > moment),
+            ~follows,
         )
         .order_by(job.c.priority.desc(), job.c.queued, job.c.id)
         .limit(1)
@@ -157,6 +165,21 @@ def chunks_of(db: Database, job_id: str) -> tuple[ChunkRow, ...]:
         ChunkRow(row.number, row.round, Stage(row.stage), row.asks, row.frames, row.hashes)
         for row in rows
     )
+
+
+def film_of_media(db: Database, media_id: str) -> dict[str, Any] | None:
+    """What the latest job that has looked at a video keeps of it, as `film.Film.from_json` takes
+    it; None where none has."""
+    query = (
+        select(job.c.film)
+        .join(item, item.c.id == job.c.item_id)
+        .where(item.c.media_id == media_id, job.c.film.is_not(null()))
+        .order_by(job.c.id.desc())
+        .limit(1)
+    )
+    with db.connect() as connection:
+        found: dict[str, Any] | None = connection.execute(query).scalar_one_or_none()
+    return found
 
 
 def progress(db: Database, row: JobRow, *, now: datetime | None = None) -> Progress | None:

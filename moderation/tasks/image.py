@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from moderation.analyse import Analysis, failure, to_verdict
 from moderation.blobs import BlobStore
-from moderation.errors import BrokerError, NotFoundError, ServiceError
+from moderation.errors import NotFoundError, ServiceError
 from moderation.policy import Policy
 from moderation.store import jobs
 from moderation.store.engine import Database
 from moderation.store.records import Claim, Finished, JobState, PackedScores
-from moderation.tasks.messages import DELIVER, JobMessage
+from moderation.tasks.announce import Enqueue, Wake, announce_end
 from moderation.types import MediaScores, Problem
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,6 @@ class Analyse(Protocol):
     def analyse(
         self, data: bytes, policy: Policy, *, deadline: float | None = None
     ) -> Analysis: ...
-
-
-class Wake(Protocol):
-    def wake(self, job_id: str) -> None: ...
-
-
-class Enqueue(Protocol):
-    def enqueue(self, message: JobMessage, priority: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
         log.exception("job %s attempt %d", job_id, claim.attempt)
         state = _release(claim, f"internal: {type(error).__name__}", runtime)
     if state is not None and state.ended:
-        _announce(claim, runtime)
+        announce_end(claim.job_id, claim.callback_url, runtime.waker, runtime.producer)
     return state
 
 
@@ -136,17 +128,6 @@ def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState
 
 def _release(claim: Claim, error: str, runtime: ImageRuntime) -> JobState | None:
     return jobs.release(runtime.db, claim, error=error, max_attempts=runtime.max_attempts)
-
-
-def _announce(claim: Claim, runtime: ImageRuntime) -> None:
-    """After the commit: wake the waiters, and say that a callback is due."""
-    runtime.waker.wake(claim.job_id)
-    if claim.callback_url is None:
-        return
-    try:
-        runtime.producer.enqueue(JobMessage(kind=DELIVER, job_id=claim.job_id))
-    except BrokerError as error:
-        log.info("job %s: callback left to the sweeper: %s", claim.job_id, error)
 
 
 def pack(

@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from moderation.errors import BrokerError, ServiceError
+from moderation.packs import PackStore, chunk_of
 from moderation.settings import Settings
-from moderation.store import jobs, retention
+from moderation.store import chunks, jobs, retention
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
@@ -46,7 +47,7 @@ class Wake(Protocol):
 class Sweeper:
     """Sweeps every `settings.sweep_seconds`, and wakes who waits for a job that a sweep ended.
 
-    `on_swept` is called after every sweep.
+    `packs`: those of chunks that are through are deleted. `on_swept` is called after every sweep.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class Sweeper:
         waker: Wake,
         settings: Settings,
         *,
+        packs: PackStore | None = None,
         on_swept: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
+        self._packs = packs
         self._producer = producer
         self._waker = waker
         self._settings = settings
@@ -72,6 +75,7 @@ class Sweeper:
         while True:
             try:
                 self.once()
+                self.drop_packs()
                 self.prune()
             except ServiceError as error:
                 log.warning("not swept: %s", error)
@@ -95,6 +99,7 @@ class Sweeper:
             republish_after_s=0.0 if self._owed else self._settings.republish_seconds,
             max_attempts=self._settings.max_attempts,
             limit=ALL if self._owed else AT_ONCE,
+            chunks_ahead=self._settings.video_chunks_ahead,
         )
         if result.expired or result.failed or result.overdue:
             log.warning(
@@ -108,6 +113,19 @@ class Sweeper:
         for job_id in result.ended:
             self._waker.wake(job_id)
         return self._publish(result.republish)
+
+    def drop_packs(self) -> int:
+        """Delete the packs that a dead worker, a cancelled job or a slow writer left; how many.
+        Raises ServiceError."""
+        if self._packs is None:
+            return 0
+        # In this order: a pack that is written from now on is not on the list.
+        found = self._packs.keys()
+        used = chunks.packs_in_use(self._db) if found else set()
+        left = [key for key in found if chunk_of(key) not in used]
+        for key in left:
+            self._packs.delete(key)
+        return len(left)
 
     def prune(self) -> int:
         """Delete what `settings.retain_days` no longer keeps, now and then, a bounded number

@@ -7,15 +7,13 @@ import binascii
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from moderation.errors import ConfigError
 from moderation.settings import Settings
+from moderation.tasks.secret import own_secret
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - a prefix
 SECRET_FILE: Final = "webhook-secret"  # noqa: S105 - a file name
@@ -56,28 +54,11 @@ def load_secrets(settings: Settings) -> tuple[bytes, ...]:
     """
     if settings.webhook_secrets:
         return tuple(parse_secret(secret.get_secret_value()) for secret in settings.webhook_secrets)
-    return (parse_secret(_own_secret(settings.home / SECRET_FILE)),)
+    return (parse_secret(own_secret(settings.home / SECRET_FILE, _new_secret)),)
 
 
-def _own_secret(path: Path) -> str:
-    """Read the data folder's secret, making it once (mode 0600) whoever comes first."""
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            made = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-            descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-            try:
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(made + "\n")
-                # A link, not a rename: the first one made stays, and is never half written.
-                os.link(draft, path)
-            except FileExistsError:
-                pass
-            finally:
-                Path(draft).unlink()
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot keep the webhook secret in {path}: {error}") from error
+def _new_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def sign(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> str:

@@ -176,7 +176,7 @@ class TestClaim:
     def test_the_urgent_and_then_the_one_that_waited_longest_come_first(self, db: Database) -> None:
         usual, urgent = planned(db, 2), planned(db, 1, name="b", priority=5)
         order = []
-        while (found := chunks.candidate(db, Stage.READ, now=later(1))) is not None:
+        while (found := chunks.candidate(db, Stage.READ, max_attempts=5, now=later(1))) is not None:
             order.append((found.job_id, found.number))
             assert take(db, found.job_id, found.number, Stage.READ, at=1) is not None
         assert order == [(urgent, 0), (usual, 0), (usual, 1)]
@@ -191,7 +191,7 @@ class TestEnds:
         assert through(db, job_id, 1, ahead=1) == (TaskHint(f"{job_id}/2", "read", 0),)
         assert through(db, job_id, 2, ahead=1) == (TaskHint(job_id, "video", 0),)
         assert jobs.get_job(db, "default", job_id).state is JobState.QUEUED
-        step = films.next_step(db, at_once=1, now=later(1))
+        step = films.next_step(db, at_once=1, max_attempts=5, now=later(1))
         assert step is not None
         assert step.job_id == job_id
         # Whoever ended the last one was to send the message; the sweeper does it otherwise.
@@ -249,8 +249,8 @@ class TestFailures:
         first = taken(db, job_id, 0, Stage.READ)
         back = {"error": "disk full", "ahead": 4, "max_attempts": 2}
         assert chunks.give_back(db, first, **back, now=NOW) == ()
-        assert chunks.candidate(db, Stage.READ, now=later(0.5)) is None
-        assert chunks.candidate(db, Stage.READ, now=later(1)) is not None
+        assert chunks.candidate(db, Stage.READ, max_attempts=5, now=later(0.5)) is None
+        assert chunks.candidate(db, Stage.READ, max_attempts=5, now=later(1)) is not None
         second = taken(db, job_id, 0, Stage.READ, at=2)
         assert chunks.give_back(db, second, **back, now=later(2)) == (TaskHint(job_id, "video", 0),)
         assert stages(db, job_id) == ["failed"]
@@ -288,7 +288,7 @@ class TestFailures:
         assert take(db, job_id, 1, Stage.READ, "w2") is not None
         assert jobs.renew(db, "w2", LEASE_S, now=later(10)) == 1
         assert sweep(db, 16).expired == 1
-        assert chunks.candidate(db, Stage.READ, now=later(16)) is not None
+        assert chunks.candidate(db, Stage.READ, max_attempts=5, now=later(16)) is not None
         assert take(db, job_id, 1, Stage.READ, "w3", at=16) is None
 
     def test_a_chunk_past_its_jobs_deadline_is_not_renewed(self, db: Database) -> None:
@@ -303,6 +303,7 @@ class TestFailures:
             assert take(db, job_id, 0, Stage.READ, at=at, max_attempts=3) is not None
             jobs.release_owner(db, "w1", now=later(at))
         assert take(db, job_id, 0, Stage.READ, at=4, max_attempts=3) is None
+        assert chunks.candidate(db, Stage.READ, max_attempts=3, now=later(4)) is None
         swept = sweep(db, 5, max_attempts=3)
         assert swept.republish == (TaskHint(job_id, "video", 0),)
         assert stages(db, job_id) == ["failed"]
@@ -353,13 +354,13 @@ class TestNextStep:
     def test_no_more_are_begun_than_may_be_under_way(self, db: Database) -> None:
         first = planned(db, 1)
         second = submit(db, "b")
-        assert films.next_step(db, at_once=1, now=later(1)) is None
-        step = films.next_step(db, at_once=2, now=later(1))
+        assert films.next_step(db, at_once=1, max_attempts=5, now=later(1)) is None
+        step = films.next_step(db, at_once=2, max_attempts=5, now=later(1))
         assert step is not None
         assert step.job_id == second
         through(db, first, 0, at=2)
         assert jobs.claim(db, second, "media", LEASE_S, now=later(2)) is not None
-        step = films.next_step(db, at_once=1, now=later(3))
+        step = films.next_step(db, at_once=1, max_attempts=5, now=later(3))
         assert step is not None
         assert step.job_id == first, "what was begun goes on"
 
@@ -367,8 +368,8 @@ class TestNextStep:
         claim = jobs.claim(db, submit(db), "media", LEASE_S, now=NOW)
         assert claim is not None
         jobs.release(db, claim, error="store away", max_attempts=5, now=NOW)
-        assert films.next_step(db, at_once=1, now=later(0.5)) is None
-        assert films.next_step(db, at_once=1, now=later(1)) is not None
+        assert films.next_step(db, at_once=1, max_attempts=5, now=later(0.5)) is None
+        assert films.next_step(db, at_once=1, max_attempts=5, now=later(1)) is not None
 
 
 def test_progress(db: Database) -> None:

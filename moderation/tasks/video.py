@@ -1,0 +1,271 @@
+"""A video job's steps: plan what to look at, look closer where something is found, conclude.
+
+Between the steps the job is parked, and its chunks are read and scored by whoever is free.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from moderation.aggregate import Frame
+from moderation.analyse import failure, to_verdict
+from moderation.errors import MediaError, NotFoundError, ServiceError
+from moderation.film import ROUNDS, Film, begin, conclude, film_verdict, look_closer
+from moderation.policy import problem_of
+from moderation.store import films, jobs
+from moderation.store.chunks import Stage
+from moderation.store.engine import Database
+from moderation.store.films import ChunkRow, NewChunk, Planned
+from moderation.store.frames import Asks, Looked, dump_asks, load_asks, load_looked
+from moderation.store.records import Claim, Finished, JobState, PackedScores, VideoOptions
+from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
+from moderation.tasks.image import MEDIA_MISSING
+from moderation.tasks.secret import sampling_seed
+from moderation.types import Problem
+from moderation.video.index import FrameIndex
+from moderation.video.probe import Probed, ProbeLimits
+from moderation.video.sampling import Chunk, SamplingOptions
+
+log = logging.getLogger(__name__)
+
+TIMINGS: Final = "timings_ms"
+"""Beside the film's own facts, as the job keeps them."""
+
+
+class Files(Protocol):
+    """Media as files of this machine; raises NotFoundError, BlobError."""
+
+    def open(self, blob_key: str) -> AbstractContextManager[Path]: ...
+
+
+@dataclass(frozen=True)
+class VideoRuntime:
+    """What a media worker has ready for the steps of videos. `owner`: the worker's id. `ahead`:
+    chunks of one video under way at a time. `sampling`: unless the job asks otherwise."""
+
+    db: Database
+    files: Files
+    waker: Wake
+    producer: Enqueue
+    owner: str
+    probe: Callable[[Path, ProbeLimits], Probed]
+    limits: ProbeLimits
+    sampling: SamplingOptions
+    secret: bytes
+    lease_s: float
+    max_attempts: int
+    ahead: int
+
+
+def run_video(job_id: str, runtime: VideoRuntime) -> JobState | None:
+    """The next step of a job, if it is still to be run; its state afterwards, None if not ours.
+
+    A file that is no usable video ends the job FAILED with the policy's `on_failure`. A failure
+    of our own side puts the job back, until its attempts are used up. Raises ServiceError only
+    when the database itself cannot be reached: the lease then runs out.
+    """
+    claim = jobs.claim(
+        runtime.db, job_id, runtime.owner, runtime.lease_s, max_attempts=runtime.max_attempts
+    )
+    if claim is None:
+        return None
+    try:
+        state = _step(claim, runtime)
+    except MediaError as error:
+        state = _fail(claim, problem_of(error), runtime)
+    except NotFoundError:
+        state = _fail(claim, MEDIA_MISSING, runtime)
+    except ServiceError as error:
+        log.warning("job %s attempt %d: %s: %s", job_id, claim.attempt, error.code, error)
+        state = _release(claim, error.code, runtime)
+    except Exception as error:
+        # A defect of ours: give the job back at once instead of sitting on its lease.
+        log.exception("job %s attempt %d", job_id, claim.attempt)
+        state = _release(claim, f"internal: {type(error).__name__}", runtime)
+    if state is None:
+        log.warning("job %s attempt %d: somebody else owns it now", job_id, claim.attempt)
+    elif state.ended:
+        announce_end(job_id, claim.callback_url, runtime.waker, runtime.producer)
+    return state
+
+
+def _step(claim: Claim, runtime: VideoRuntime) -> JobState | None:
+    rows = films.chunks_of(runtime.db, claim.job_id)
+    if claim.film is None or not rows:
+        return _plan(claim, runtime)
+    film = Film.from_json(claim.film)
+    frames = [frame for row in rows for frame in _frames(row)]
+    rounds = max(row.round for row in rows) + 1
+    if rounds < ROUNDS:
+        index = _index(claim, runtime)
+        parts = look_closer(frames, claim.policy, film, index, first=len(rows))
+        if parts:
+            return _park(claim, parts, rounds, claim.film, runtime)
+    return _conclude(claim, film, frames, rows, runtime)
+
+
+def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
+    began = datetime.now(UTC)
+    with runtime.files.open(claim.media.blob_key) as path:
+        probed = runtime.probe(path, runtime.limits)
+    probe_ms = (datetime.now(UTC) - began).total_seconds() * 1000
+    film, parts = begin(probed.info, probed.index, sampling_of(claim, runtime))
+    kept = {**film.to_json(), TIMINGS: {"queued": claim.queued_ms, "probe": probe_ms}}
+    return _park(claim, parts, 0, kept, runtime)
+
+
+def _index(claim: Claim, runtime: VideoRuntime) -> FrameIndex:
+    with runtime.files.open(claim.media.blob_key) as path:
+        return runtime.probe(path, runtime.limits).index
+
+
+def _park(
+    claim: Claim,
+    parts: Sequence[Chunk],
+    round_: int,
+    film: dict[str, object],
+    runtime: VideoRuntime,
+) -> JobState | None:
+    new = [
+        NewChunk(part.number, len(part.asks), dump_asks(Asks(part.asks, part.seek_s, part.exact)))
+        for part in parts
+    ]
+    planned: Planned | None = films.plan(
+        runtime.db, claim, new, round_=round_, film=film, ahead=runtime.ahead
+    )
+    if planned is None:
+        return None
+    log.info("job %s round %d: %d chunks", claim.job_id, round_, len(new))
+    send_hints(runtime.producer, planned.hints)
+    return planned.state
+
+
+def _conclude(
+    claim: Claim,
+    film: Film,
+    frames: Sequence[Frame],
+    rows: Sequence[ChunkRow],
+    runtime: VideoRuntime,
+) -> JobState | None:
+    looked = [load_looked(row.frames) for row in rows if row.frames is not None]
+    models = sorted({name for one in looked for name in one.models})
+    devices = sorted({one.device for one in looked})
+    timeline = conclude(frames, claim.policy, film)
+    total_ms = (datetime.now(UTC) - claim.created).total_seconds() * 1000
+    kept: Mapping[str, float] = (claim.film or {}).get(TIMINGS, {})
+    verdict = film_verdict(
+        timeline,
+        film,
+        id=claim.item_id,
+        policy=claim.policy,
+        models=models,
+        device=", ".join(devices) or None,
+        job_id=claim.job_id,
+        source=claim.source,
+        data_id=claim.data_id,
+        notes=_notes(rows, claim.video),
+        timings_ms={**kept, "total": total_ms},
+    )
+    finished = Finished(
+        verdict=verdict,
+        scores=pack_frames(frames, models),
+        width=film.info.width,
+        height=film.info.height,
+        duration_s=film.info.duration_s,
+    )
+    if not jobs.finish(runtime.db, claim, finished):
+        return None
+    log.info(
+        "job %s done %s: %d moments in %.0f ms",
+        claim.job_id,
+        verdict.decision.value,
+        len(frames),
+        total_ms,
+    )
+    return JobState.DONE
+
+
+def _frames(row: ChunkRow) -> tuple[Frame, ...]:
+    """The moments of a chunk that has ended, seen or not."""
+    if row.stage is Stage.DONE and row.frames is not None:
+        looked: Looked = load_looked(row.frames)
+        return looked.frames
+    return tuple(Frame(time_s, None) for time_s, _ in load_asks(row.asks).asks)
+
+
+def _notes(rows: Sequence[ChunkRow], video: VideoOptions) -> list[str]:
+    notes = []
+    skipped = sum(len(_frames(row)) for row in rows if row.stage is Stage.SKIPPED)
+    if skipped and video.stop_on is not None:
+        notes.append(f"stopped early at {video.stop_on.value}: {skipped} moments not looked at")
+    failed = sum(len(_frames(row)) for row in rows if row.stage is Stage.FAILED)
+    if failed:
+        notes.append(f"{failed} moments not looked at: their parts failed every attempt")
+    return notes
+
+
+def _fail(claim: Claim, problem: Problem, runtime: VideoRuntime) -> JobState | None:
+    """End a job whose file cannot be looked at."""
+    verdict = to_verdict(
+        failure(claim.policy, problem),
+        id=claim.item_id,
+        job_id=claim.job_id,
+        source=claim.source,
+        data_id=claim.data_id,
+        policy=claim.policy,
+        models=(),
+        device=None,
+        timings_ms={"queued": claim.queued_ms},
+    )
+    if not jobs.finish(runtime.db, claim, Finished(verdict)):
+        return None
+    log.info("job %s failed: %s", claim.job_id, problem.code)
+    return JobState(verdict.status.value)
+
+
+def _release(claim: Claim, error: str, runtime: VideoRuntime) -> JobState:
+    return jobs.release(runtime.db, claim, error=error, max_attempts=runtime.max_attempts)
+
+
+def sampling_of(claim: Claim, runtime: VideoRuntime) -> SamplingOptions:
+    """How this video is sampled: as the job asks, within what the settings allow, at moments
+    that nobody can tell who does not know our secret."""
+    asked, usual = claim.video, runtime.sampling
+    return replace(
+        usual,
+        mode=asked.mode or usual.mode,
+        interval_s=asked.interval_s or usual.interval_s,
+        rate=asked.rate or usual.rate,
+        max_frames=min(asked.max_frames or usual.max_frames, usual.max_frames),
+        seed=sampling_seed(runtime.secret, claim.media.sha256),
+    )
+
+
+def pack_frames(frames: Sequence[Frame], models: Sequence[str]) -> PackedScores | None:
+    """Every moment as a row, ascending, so that what was decided can be decided again: NaN where
+    it was not seen, or where no model answers the label. None when nothing was scored."""
+    moments: dict[float, Frame] = {}
+    for frame in frames:
+        known = moments.get(frame.time_s)
+        if known is None or known.peaks is None:
+            moments[frame.time_s] = frame
+    ordered = [moments[time_s] for time_s in sorted(moments)]
+    labels = tuple(sorted({label for frame in ordered for label in frame.peaks or {}}))
+    if not labels:
+        return None
+    values = np.full((len(ordered), len(labels)), np.nan, np.float32)
+    for row, frame in enumerate(ordered):
+        for column, label in enumerate(labels):
+            found = (frame.peaks or {}).get(label)
+            if found is not None:
+                values[row, column] = found.score
+    times = np.array([frame.time_s for frame in ordered], np.float32)
+    return PackedScores(labels, tuple(models), values, times)
