@@ -26,6 +26,7 @@ from moderation.video.look import look
 from moderation.video.pack import FramePack
 from moderation.video.probe import ProbeLimits, VideoInfo, probe
 from moderation.video.sampling import Chunk, SamplingOptions
+from moderation.video.scenes import find_scenes
 from moderation.video.source import ReadOptions
 
 Progress = Callable[[int, int, float], None]
@@ -87,7 +88,10 @@ class VideoAnalyser:
         probe_ms = (time.perf_counter() - started) * 1000
         tell = progress or (lambda done, wanted, film_s: None)
         frames: list[Frame] = []
-        film, round_ = begin(probed.info, probed.index, self.sampling)
+        scenes = None
+        if self.sampling.mode == "scene":
+            scenes = find_scenes(path, probed.info, self.reading)
+        film, round_ = begin(probed.info, probed.index, self.sampling, scenes)
         chunks = 0
         with ThreadPoolExecutor(self.readers, thread_name_prefix="reader") as pool:
             for _ in range(ROUNDS):

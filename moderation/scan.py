@@ -194,12 +194,14 @@ def _too_large(limit: int) -> MediaError:
 
 
 class Watcher(Protocol):
-    """Hears of videos while, and after, they are looked at; called from several threads."""
+    """Hears of sources while, and after, they are looked at, in the thread that does it."""
 
-    def on_progress(self, source: Source, done: int, wanted: int) -> None:
-        """Moments looked at so far, and moments known to be needed so far."""
+    def on_progress(self, source: Source, done: int, wanted: int, film_s: float) -> None:
+        """Of a video: see `analyse_video.Progress`."""
 
     def on_video(self, source: Source, analysis: VideoAnalysis) -> None: ...
+
+    def on_picture(self, source: Source, data: bytes, analysis: Analysis) -> None: ...
 
 
 class Examiner(Protocol):
@@ -230,7 +232,10 @@ class Moderator:
         try:
             if source.path is not None and source.fault is None and is_video(_head(source.path)):
                 return self._video(source, source.path)
-            analysis = self._analyse(read(source, self.settings))
+            data = read(source, self.settings)
+            analysis = self._analyse(data)
+            if self.watcher is not None:
+                self.watcher.on_picture(source, data, analysis)
         except ModerationError as error:
             analysis = failure(self.policy, problem_of(error))
         return to_verdict(

@@ -1,4 +1,4 @@
-"""What `scan` tells: a line for each verdict, a bar while it runs, counts at the end."""
+"""What `scan` tells: a line for each verdict, bars while it runs, counts at the end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from moderation.cli.out import EXIT_INCOMPLETE, EXIT_OK, EXIT_WRONG, answer_line, printable
 from moderation.types import Decision, Status, Verdict
+
+if TYPE_CHECKING:
+    from moderation.cli.bars import Bars
 
 Report = Callable[[Verdict], None]
 
@@ -49,20 +52,26 @@ class Tally:
 
 
 @contextmanager
-def reporter(count: Callable[[], int], *, json: bool) -> Iterator[Report]:
-    """Hands each verdict on as it comes: nothing is kept, so memory stays flat."""
-    if json:
-        yield lambda verdict: answer_line(verdict.to_json())
-    elif sys.stderr.isatty():
-        with _progress(count()) as advance:
+def reporter(count: Callable[[], int], *, json: bool) -> Iterator[tuple[Report, Bars | None]]:
+    """Hands each verdict on as it comes: nothing is kept, so memory stays flat. With the bars
+    that run meanwhile, where there is a terminal for them."""
+    tell: Report = _json if json else _line
+    if not sys.stderr.isatty() or (json and sys.stdout.isatty()):
+        yield tell, None
+        return
+    from moderation.cli.bars import bars
 
-            def report(verdict: Verdict) -> None:
-                _line(verdict)
-                advance()
+    with bars(count()) as shown:
 
-            yield report
-    else:
-        yield _line
+        def report(verdict: Verdict) -> None:
+            tell(verdict)
+            shown.advance()
+
+        yield report, shown
+
+
+def _json(verdict: Verdict) -> None:
+    answer_line(verdict.to_json())
 
 
 COLOURS: Final = {Decision.PASS: "green", Decision.REVIEW: "yellow", Decision.BLOCK: "red"}
@@ -90,22 +99,3 @@ def _why(verdict: Verdict) -> str:
         else:
             parts.append(f"{reason.label} {reason.score:.2f} (>= {reason.threshold:.2f})")
     return "; ".join(parts)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr. Counting the sources read folders, but no files."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-        redirect_stderr=False,
-    ) as bar:
-        task = bar.add_task("scan", total=total)
-        yield lambda: bar.advance(task)

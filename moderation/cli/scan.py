@@ -15,6 +15,7 @@ import typer
 from moderation.cli.out import EXIT_INTERRUPTED, Config, note
 
 if TYPE_CHECKING:
+    from moderation.cli.html.collect import Collector
     from moderation.cli.report import Report, Tally
     from moderation.scan import Source, State
     from moderation.types import Decision, Verdict
@@ -31,6 +32,14 @@ class FailOn(StrEnum):
     BLOCK = "block"
 
 
+class Thumbnails(StrEnum):
+    """How the report shows pictures."""
+
+    BLURRED = "blurred"
+    CLEAR = "clear"
+    NONE = "none"
+
+
 def scan(
     what: Annotated[
         list[str], typer.Argument(metavar="PATH|FOLDER|GLOB|URL ...", show_default=False)
@@ -45,10 +54,21 @@ def scan(
         Path | None,
         typer.Option(metavar="STATE", help="Keep what is done in this file, and leave it out."),
     ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Also write a report, one HTML file."),
+    ] = None,
+    thumbnails: Annotated[
+        Thumbnails,
+        typer.Option(
+            "--report-thumbnails",
+            help="Pictures in the report: covered until one is held, clear, or none at all.",
+        ),
+    ] = Thumbnails.BLURRED,
     settings_file: Config = None,
     json: Annotated[bool, typer.Option("--json", help="One verdict a line, in JSON.")] = False,
 ) -> int:
-    """Moderate pictures without a server. Every file of a folder gets its line.
+    """Moderate pictures and videos without a server. Every file of a folder gets its line.
 
     Exit code: 0, or 1 with --fail-on, or 3 when some files could not be analysed.
     """
@@ -61,7 +81,9 @@ def scan(
     # The heavy parts last: a wrong option is told at once.
     from moderation.analyse import Analyser
     from moderation.analyse_video import VideoAnalyser
+    from moderation.cli.html.collect import collecting
     from moderation.cli.report import Tally, reporter
+    from moderation.cli.watch import Watch
     from moderation.decoders import DecoderPool
     from moderation.models.runner import load_scorer
     from moderation.scan import Moderator, State, expand, leave_out
@@ -84,6 +106,21 @@ def scan(
         def count() -> int:
             return sum(1 for _ in sources(lambda decision: None))
 
+        collector = None
+        if report_file is not None:
+            collector = stack.enter_context(
+                collecting(
+                    report_file,
+                    what=what,
+                    policy=chosen,
+                    scorer=scorer,
+                    pool=pool,
+                    settings=settings,
+                    pictures=thumbnails.value,
+                )
+            )
+        report, bars = stack.enter_context(reporter(count, json=json))
+        watch = Watch(bars, collector)
         moderator = Moderator(
             analyser=Analyser(scorer, pool, settings),
             videos=lambda seed: VideoAnalyser.from_settings(scorer, settings, seed=seed),
@@ -93,29 +130,38 @@ def scan(
             models=scorer.models,
             device=scorer.device,
             patience=threads,
+            watcher=watch,
         )
-        report = stack.enter_context(reporter(count, json=json))
+        examine = watch.around(moderator)
         verdicts = stack.enter_context(
-            closing(scan_all(sources(tally.add_earlier), moderator, threads=threads))
+            closing(scan_all(sources(tally.add_earlier), examine, threads=threads))
         )
         try:
-            _run(verdicts, report, tally, state)
+            _run(verdicts, report, tally, state, collector)
         except KeyboardInterrupt:
             # Leaving the block ends decoders and models; nothing in flight is waited for.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             interrupted = True
         else:
             interrupted = False
+        if collector is not None:
+            collector.report.finish(interrupted=interrupted, earlier=tally.earlier)
     if not json:
         note(("interrupted; " if interrupted else "") + tally.words())
     return EXIT_INTERRUPTED if interrupted else tally.exit_code(fail_on)
 
 
 def _run(
-    verdicts: Iterator[tuple[Source, Verdict]], report: Report, tally: Tally, state: State | None
+    verdicts: Iterator[tuple[Source, Verdict]],
+    report: Report,
+    tally: Tally,
+    state: State | None,
+    collector: Collector | None,
 ) -> None:
     for source, verdict in verdicts:
         report(verdict)
         tally.add(verdict)
+        if collector is not None:
+            collector.add(verdict)
         if state is not None:
             state.add(source, verdict)

@@ -112,14 +112,15 @@ def test_a_part_that_cannot_be_read_is_not_seen(tmp_path: Path, scorer: Scorer) 
 
 def test_progress_counts_moments(tmp_path: Path) -> None:
     scorer = Scorer(FakeModels(), load_settings(backend="fake"))
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, float]] = []
     analyser = VideoAnalyser(
         scorer, ReadOptions(program()), ProbeLimits(), SamplingOptions(), DedupeOptions()
     )
     analyser.analyse(film(tmp_path / "film.mp4"), POLICY, progress=lambda *at: told.append(at))
     scorer.close()
     assert told[-1][0] == told[-1][1]
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert [at[0] for at in told] == sorted(at[0] for at in told)
+    assert {at[2] for at in told} == {LENGTH_S}
 
 
 @pytest.mark.parametrize("container", ["mkv", "ts", "avi", "flv"])
@@ -139,3 +140,23 @@ def test_what_is_no_video_is_one_clear_error(tmp_path: Path, scorer: Scorer) -> 
     nonsense.write_bytes(b"nonsense" * 100)
     with pytest.raises(MediaError, match="not a readable video"):
         analyse(nonsense, scorer)
+
+
+def test_a_film_whose_frames_hardly_ever_need_each_other_is_seen_whole(
+    tmp_path: Path, scorer: Scorer
+) -> None:
+    """All but the key frames may be skipped by a decoder that is told to."""
+    whole = film(tmp_path / "film.mp4", (12.3, 15.3))
+    words = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "250", "-x264-params")
+    loose = write(tmp_path / "loose.mp4", "-i", str(whole), *words, "ref=1:bframes=16:b-adapt=0")
+    analysis = analyse(loose, scorer)
+    assert analysis.timeline.coverage.complete
+    assert [round(p.start_s) for p in analysis.timeline.passages] == [12]
+
+
+def test_scenes_are_met_by_their_own_moments(tmp_path: Path, scorer: Scorer) -> None:
+    path = film(tmp_path / "film.mp4", (20.4, 21.0))
+    analysis = analyse(path, scorer, mode="scene", max_gap_s=30.0)
+    (passage,) = analysis.timeline.passages
+    assert (passage.start_s, passage.end_s) == pytest.approx((20.4, 21.0), abs=0.3)
+    assert len(analysis.frames) < 40

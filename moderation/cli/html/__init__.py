@@ -1,0 +1,1 @@
+"""The report of `scan --report`: one HTML file, readable without network and without scripts."""
