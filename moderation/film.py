@@ -50,10 +50,14 @@ class Film:
 
 
 def begin(
-    info: VideoInfo, index: FrameIndex, options: SamplingOptions
+    info: VideoInfo,
+    index: FrameIndex,
+    options: SamplingOptions,
+    scenes: Sequence[float] | None = None,
 ) -> tuple[Film, tuple[Chunk, ...]]:
-    """The first round: the whole video by its plan."""
-    planned = plan(info.held_s, index.fps, options, index.keyframes)
+    """The first round: the whole video by its plan. scenes: times of the cuts, which the mode
+    "scene" needs (`video.scenes.find_scenes`)."""
+    planned = plan(info.held_s, index.fps, options, index.keyframes, scenes)
     film = Film(info, planned.largest_gap_s + LATE_S, planned.capped)
     return film, cut(planned.times, index, exact=False)
 

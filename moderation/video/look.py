@@ -21,7 +21,7 @@ from moderation.video.source import SAME_S, ReadOptions, VideoFrame, read_frames
 
 NEAR_S = 0.5
 """How much later than the frame shown at a moment another may come and still stand for it: the
-next one that no other needs, or that is not damaged."""
+next one that others need, or that is not damaged."""
 
 
 def look(
@@ -37,9 +37,24 @@ def look(
     What cannot be read is not seen, and is no error: the looks say so. Raises ServiceError where
     our side failed.
     """
-    options = replace(reading, skip="none" if chunk.exact else "noref")
-    own = sorted({own_s for _, own_s in chunk.asks})
+    if not chunk.exact:
+        quick = _read(path, chunk, info, keys, replace(reading, skip="noref"), dedupe)
+        if all(one.shown_s is not None for one in quick.looks):
+            return quick
+    # Some files have hardly a frame that others need: skipping would leave half of it unseen.
+    return _read(path, chunk, info, keys, replace(reading, skip="none"), dedupe)
+
+
+def _read(
+    path: Path,
+    chunk: Chunk,
+    info: VideoInfo,
+    keys: Sequence[InputKey],
+    options: ReadOptions,
+    dedupe: DedupeOptions,
+) -> FramePack:
     seen = _Seen(keys, dedupe)
+    own = sorted({own_s for _, own_s in chunk.asks})
     # Where nothing, or nothing more, can be read, the moments themselves say so.
     with suppress(MediaError):
         for frame in read_frames(path, own, chunk.seek_s, info, keys, options):

@@ -119,12 +119,7 @@ def command(
 
     Time stamps stay those of the file: nothing has to be known of where a seek has landed.
     """
-    given: dict[str, object] = {
-        "protocol_whitelist": "file,pipe",
-        "format_whitelist": ",".join(FORMATS),
-        "max_pixels": options.max_pixels,
-        "threads": 1,
-    }
+    given: dict[str, object] = {}
     if options.skip != "none":
         given["skip_frame"] = options.skip
     if not any(name in INDEXED for name in info.container.split(",")):
@@ -132,7 +127,7 @@ def command(
     if seek_s > 0:
         given |= {"noaccurate_seek": None, "ss": f"{seek_s:.6f}"}
     picked = (
-        ffmpeg.input(str(path.resolve()), copyts=None, **given)
+        guarded_input(path, options, **given)
         .video.filter("select", expression([info.start_s + time_s for time_s in times]))
         .filter("settb", "1/1000000")
         # Only frames with some metadata are told.
@@ -153,6 +148,21 @@ def command(
         "-nostdin", "-hide_banner", "-v", "error", "-filter_threads", "1"
     ).compile(cmd=options.program)
     return words
+
+
+def guarded_input(
+    path: Path, options: ReadOptions, **more: object
+) -> ffmpeg.nodes.FilterableStream:
+    """A local file as ffmpeg may read it: itself alone, one thread, its own time stamps."""
+    return ffmpeg.input(
+        str(path.resolve()),
+        copyts=None,
+        protocol_whitelist="file,pipe",
+        format_whitelist=",".join(FORMATS),
+        max_pixels=options.max_pixels,
+        threads=1,
+        **more,
+    )
 
 
 def expression(times: Sequence[float]) -> str:

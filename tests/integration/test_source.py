@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,9 +158,13 @@ def test_more_pixels_than_allowed_are_not_decoded(film: Path, options: ReadOptio
         read(film, [0.0], ReadOptions(options.program, max_pixels=160 * 120 - 1))
 
 
-def test_the_time_limit_is_told(film: Path, options: ReadOptions) -> None:
+def test_the_time_limit_is_told(tmp_path: Path, film: Path, options: ReadOptions) -> None:
+    """A pipe that nobody writes to: ffmpeg waits for ever."""
+    info = probe(film, ProbeLimits()).info
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
     with pytest.raises(MediaError) as caught:
-        read(film, [0.0, 7.0], ReadOptions(options.program, timeout_s=0.01))
+        list(read_frames(pipe, [0.0], 0.0, info, (SMALL,), replace(options, timeout_s=0.3)))
     assert caught.value.code == "decode_timeout"
 
 
