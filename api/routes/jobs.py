@@ -11,7 +11,7 @@ from api.schemas import examples, params
 from api.schemas.answers import Job
 from api.schemas.problems import KEYED, problems
 from moderation.errors import ConflictError
-from moderation.store import jobs
+from moderation.store import films, jobs
 from moderation.store.records import JobRow, JobState, KeyRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -25,8 +25,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 )
 async def get_job(gateway: GatewayDep, key: ReadKey, job_id: params.JobId) -> Response:
     """How far the analysis of an item is."""
-    row = await in_thread(jobs.get_job, gateway.db, key.tenant, job_id)
-    return _respond(row)
+    return await in_thread(_get, gateway, key, job_id)
 
 
 @router.delete(
@@ -42,23 +41,26 @@ async def get_job(gateway: GatewayDep, key: ReadKey, job_id: params.JobId) -> Re
     },
 )
 async def cancel_job(gateway: GatewayDep, key: WriteKey, job_id: params.JobId) -> Response:
-    """A job that waits is cancelled at once, one that runs when it ends. The record stays:
-    what was not looked at has a verdict by the policy's `on_failure`. 409 when the job has
-    ended already; cancelling twice is fine."""
-    row = await in_thread(_cancel, gateway, key, job_id)
-    if row.state is JobState.CANCELLED:
-        return _respond(row)
-    if row.state.ended:
-        raise ConflictError(f"The job has ended: it is {row.state.value}.", code="job_ended")
-    return _respond(row, status=202)
+    """A job that waits is cancelled at once, and so is a video between two of its steps; one
+    that runs, when it ends. The record stays: what was not looked at has a verdict by the
+    policy's `on_failure`. 409 when the job has ended already; cancelling twice is fine."""
+    return await in_thread(_cancel, gateway, key, job_id)
 
 
-def _cancel(gateway: Gateway, key: KeyRow, job_id: str) -> JobRow:
+def _get(gateway: Gateway, key: KeyRow, job_id: str) -> Response:
+    return _respond(gateway, jobs.get_job(gateway.db, key.tenant, job_id))
+
+
+def _cancel(gateway: Gateway, key: KeyRow, job_id: str) -> Response:
     row = jobs.cancel(gateway.db, key.tenant, job_id, actor=key.id)
     if row.state is JobState.CANCELLED:
         gateway.waker.wake(job_id)
-    return row
+        return _respond(gateway, row)
+    if row.state.ended:
+        raise ConflictError(f"The job has ended: it is {row.state.value}.", code="job_ended")
+    return _respond(gateway, row, status=202)
 
 
-def _respond(row: JobRow, *, status: int = 200) -> Response:
-    return Response(Job.of(row).model_dump_json(), status, media_type="application/json")
+def _respond(gateway: Gateway, row: JobRow, *, status: int = 200) -> Response:
+    body = Job.of(row, films.progress(gateway.db, row)).model_dump_json()
+    return Response(body, status, media_type="application/json")

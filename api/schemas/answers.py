@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from moderation.policy import Policy, Rule
+from moderation.store import films
 from moderation.store.fingerprints import SimilarItem
 from moderation.store.records import ItemRow, JobRow, JobState
 from moderation.types import Decision, Problem, Unit, Verdict
@@ -118,8 +119,28 @@ class ItemPage(_Answer):
     next_cursor: str | None = None
 
 
+class Progress(_Answer):
+    """How far a video is. Where something is found, it is looked at more closely: then more
+    frames become known, and the fraction falls."""
+
+    frames_done: int = Field(ge=0, description="looked at so far")
+    frames_known: int = Field(ge=0, description="known to be needed so far")
+    fraction: float = Field(ge=0, le=1)
+    eta_s: float | None = Field(description="seconds, null before the first frame")
+
+    @classmethod
+    def of(cls, told: films.Progress) -> Self:
+        return cls(
+            frames_done=told.frames_done,
+            frames_known=told.frames_known,
+            fraction=round(told.fraction, 4),
+            eta_s=None if told.eta_s is None else round(told.eta_s, 1),
+        )
+
+
 class Job(_Answer):
-    """One analysis of an item."""
+    """One analysis of an item. `progress`: of videos; null for pictures, and for videos that
+    ended before anything was looked at."""
 
     id: str
     item_id: str
@@ -131,9 +152,10 @@ class Job(_Answer):
     policy: str = Field(examples=["default@1"])
     cancel_requested: bool
     error: str | None = None
+    progress: Progress | None = None
 
     @classmethod
-    def of(cls, row: JobRow) -> Self:
+    def of(cls, row: JobRow, progress: films.Progress | None) -> Self:
         return cls(
             id=row.id,
             item_id=row.item_id,
@@ -145,6 +167,7 @@ class Job(_Answer):
             policy=row.policy,
             cancel_requested=row.cancel_requested,
             error=row.error,
+            progress=None if progress is None else Progress.of(progress),
         )
 
 

@@ -64,6 +64,7 @@ _JOB: Final[dict[str, Any]] = {
     "policy": "default@1",
     "cancel_requested": False,
     "error": None,
+    "progress": None,
 }
 
 IMAGE_BODY: Final[dict[str, Any]] = {
@@ -128,6 +129,42 @@ BATCH_BODY: Final[dict[str, Any]] = {
         }
     },
 }
+
+
+_TUS_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "Location": {"schema": {"type": "string"}, "description": "the upload"},
+    "Upload-Offset": {"schema": {"type": "integer"}, "description": "bytes that are there"},
+    "Upload-Length": {"schema": {"type": "integer"}, "description": "bytes of the whole file"},
+    "Upload-Expires": {"schema": {"type": "string"}, "description": "RFC 9110 date"},
+    "Tus-Version": {"schema": {"type": "string"}},
+    "Tus-Extension": {"schema": {"type": "string"}},
+    "Tus-Max-Size": {"schema": {"type": "integer"}, "description": "bytes"},
+    "Tus-Checksum-Algorithm": {"schema": {"type": "string"}},
+}
+TUS_FACTS: Final = ("Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm")
+
+
+def tus(description: str, *headers: str) -> dict[str, Any]:
+    """An answer of the tus protocol: headers and no body."""
+    told = {name: _TUS_HEADERS[name] | {"required": True} for name in headers}
+    told["Tus-Resumable"] = {"schema": {"type": "string"}, "required": True}
+    return {"description": description, "headers": told}
+
+
+def tus_request(*, body: bool = True, required: bool = True) -> dict[str, Any]:
+    """What requests of the tus protocol have beside their own parameters."""
+    version = {
+        "name": "Tus-Resumable",
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string", "enum": ["1.0.0"]},
+    }
+    if not body:
+        return {"parameters": [version]}
+    content = {
+        "application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}
+    }
+    return {"parameters": [version], "requestBody": {"required": required, "content": content}}
 
 
 def _answer(

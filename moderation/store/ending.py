@@ -24,6 +24,7 @@ from moderation.store.codec import (
     unique,
 )
 from moderation.store.events import append
+from moderation.store.fingerprints import remember
 from moderation.store.records import Claim, Finished, JobState
 from moderation.store.tables import (
     chunk,
@@ -185,7 +186,7 @@ def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now:
 
 
 def store_results(connection: Connection, held: OpenJob, finished: Finished, now: datetime) -> None:
-    """Scores, embeddings and what was learnt of the medium."""
+    """Scores, embeddings and what was learnt of the medium, with links to its copies."""
     learnt = {
         name: value
         for name, value in (
@@ -198,6 +199,9 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
     }
     if learnt:
         connection.execute(update(media).where(media.c.id == held.media_id).values(learnt))
+    if finished.duration_s is not None and finished.hashes:
+        duration_s, hashes = finished.duration_s, finished.hashes
+        remember(connection, held.tenant, held.media_id, duration_s, hashes, now)
     packed = finished.scores
     if packed is not None:
         connection.execute(

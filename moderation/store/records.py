@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.fingerprint import HashedFrame
 from moderation.policy import Policy
 from moderation.types import Decision, Status, Verdict
 
@@ -143,7 +144,8 @@ class PackedScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
-    """The result of a job: stored, in one transaction, with events and callback."""
+    """The result of a job: stored, in one transaction, with events and callback. `hashes`: of
+    the frames of a video that were looked at, by which copies are recognised."""
 
     verdict: Verdict
     scores: PackedScores | None = None
@@ -153,6 +155,7 @@ class Finished:
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
+    hashes: tuple[HashedFrame, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

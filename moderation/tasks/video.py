@@ -24,7 +24,14 @@ from moderation.store import films, jobs
 from moderation.store.chunks import Stage
 from moderation.store.engine import Database
 from moderation.store.films import ChunkRow, NewChunk, Planned
-from moderation.store.frames import Asks, Looked, dump_asks, load_asks, load_looked
+from moderation.store.frames import (
+    Asks,
+    Looked,
+    dump_asks,
+    load_asks,
+    load_hashes,
+    load_looked,
+)
 from moderation.store.records import Claim, Finished, JobState, PackedScores, VideoOptions
 from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
 from moderation.tasks.image import MEDIA_MISSING
@@ -180,6 +187,9 @@ def _conclude(
         width=film.info.width,
         height=film.info.height,
         duration_s=film.info.duration_s,
+        hashes=tuple(
+            one for row in rows if row.hashes is not None for one in load_hashes(row.hashes)
+        ),
     )
     if not jobs.finish(runtime.db, claim, finished):
         return None
