@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import openapi, problems
+from api import openapi, problems, tus
 from api.auth import Keyring
 from api.deps import (
     Gateway,
@@ -28,7 +28,7 @@ from api.incoming import Incoming
 from api.limits import BodyCap, RateLimiter, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
-from api.routes import catalog, health, images, items, jobs, videos
+from api.routes import catalog, health, images, items, jobs, uploads, videos
 from moderation import __version__
 from moderation.blobs import open_blobs
 from moderation.policy import choose_policy, load_policies
@@ -112,10 +112,11 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    for routes in (images, videos, items, jobs, catalog, health):
+    for routes in (images, videos, uploads, items, jobs, catalog, health):
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, policies)
+    app.add_middleware(tus.Tus)
     app.add_middleware(BodyCap, cap_of=partial(body_cap, settings))
     app.add_middleware(Envelope, metrics=metrics)
     return app
@@ -129,6 +130,8 @@ def body_cap(settings: Settings, path: str) -> int:
         return settings.max_batch_bytes
     if path == "/v1/videos":
         return settings.max_video_bytes + FORM_OVERHEAD
+    if path == tus.PATH or path.startswith(f"{tus.PATH}/"):
+        return settings.max_video_bytes
     return SMALL_BODY
 
 

@@ -116,7 +116,7 @@ def charge(request: Request, gateway: Gateway, key: KeyRow, cost: int = 1) -> No
     if not gateway.limiter.enabled:
         return
     allowance = gateway.limiter.take(key.id, time.monotonic(), cost)
-    request.state.rate_headers = allowance.headers()
+    request.scope["state"].setdefault("headers", {}).update(allowance.headers())
     if not allowance.allowed:
         raise RateLimitedError(
             f"More than {allowance.limit} requests a minute with this key; "

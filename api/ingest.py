@@ -18,12 +18,19 @@ from api.incoming import IncomingFile
 from api.limits import too_large
 from moderation import fetch
 from moderation.blobs import blob_key
-from moderation.errors import BrokerError, FetchError, MediaError, OverloadedError
+from moderation.errors import (
+    BrokerError,
+    FetchError,
+    MediaError,
+    NotFoundError,
+    OverloadedError,
+)
 from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.sniff import HEAD_BYTES, sniff, sniff_video
-from moderation.store import jobs, outbox
+from moderation.store import jobs, outbox, uploads
 from moderation.store.records import JobState, NewItem, NewMedia, Submission, VideoOptions
+from moderation.store.uploads import UploadRow
 from moderation.tasks.messages import JobMessage
 
 log = logging.getLogger(__name__)
@@ -257,6 +264,16 @@ def fetch_video(gateway: Gateway, url: str, file: IncomingFile) -> None:
         timeout_s=settings.fetch_video_timeout,
         max_bytes=settings.max_video_bytes,
     )
+
+
+def join(gateway: Gateway, upload: UploadRow, file: IncomingFile) -> None:
+    """Write the pieces of a finished upload into one file. Raises NotFoundError when it is being
+    deleted, OverloadedError, BlobError, StoreError."""
+    for part in uploads.parts(gateway.db, upload.id):
+        for chunk in gateway.blobs.open_range(part.blob_key, 0, part.size):
+            file.write(chunk)
+    if file.size != upload.length:
+        raise NotFoundError(f"There is no upload {upload.id}.")
 
 
 def refuse_when_fetching_is_off(gateway: Gateway) -> None:

@@ -27,6 +27,7 @@ METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 class Envelope:
     """ASGI middleware around everything else.
 
+    What other layers put into the state's `headers` is answered whatever the outcome.
     `X-Request-ID` is taken over when it is 1..128 letters, digits, `.`, `_` or `-`, made
     otherwise, and answered. An exception that nobody handled becomes a problem with 500 and
     a log entry under the same id.
@@ -53,7 +54,7 @@ class Envelope:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                for name, value in state.get("rate_headers", {}).items():
+                for name, value in state.get("headers", {}).items():
                     headers[name] = value
             await send(message)
 

@@ -26,13 +26,16 @@ RETRY_AFTER_S: Final = 2
 # A code keeps one meaning in a verdict and over HTTP, but over HTTP some of them have a
 # status that says more than that of their class.
 STATUS_OF_CODE: Final[Mapping[str, int]] = {
+    "checksum_mismatch": 460,
+    "checksum_unsupported": 400,
     "fetch_disabled": 403,
     "fetch_too_large": 413,
     "policy_unknown": 422,
     "rate_limited": 429,
+    "tus_version": 412,
     "upload_stalled": 408,
 }
-METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 TITLES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("bad_request", "Bad request"),
     404: ("not_found", "Not found"),

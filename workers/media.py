@@ -75,7 +75,9 @@ def serve(settings: Settings, name: str) -> int:
             owner=name,
         )
         hands = Hands("reader", settings.readers or os.cpu_count() or 1, reading.once)
-        sweeper = Sweeper(db, producer, waker, settings, packs=packs, on_swept=deliverer.poke)
+        sweeper = Sweeper(
+            db, producer, waker, settings, packs=packs, blobs=blobs, on_swept=deliverer.poke
+        )
         loops = [
             vital(label, partial(loop, stop))
             for label, loop in (("sweeper", sweeper.run), ("deliverer", deliverer.run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -19,6 +20,7 @@ from api.ingest import (
     accept_video,
     check,
     fetch_video,
+    join,
     known_submission,
     refuse_when_fetching_is_off,
 )
@@ -26,9 +28,13 @@ from api.limits import declared_length
 from api.schemas import examples, params
 from api.schemas.problems import KEYED, problems
 from api.submitting import OptionsDep, answer, respond
-from moderation.errors import InputError, NotFoundError
+from api.tus import file_name
+from moderation.errors import ConflictError, InputError, NotFoundError, ServiceError
+from moderation.store import uploads
 from moderation.store.records import KeyRow, Submission, VideoOptions
 from moderation.types import Decision
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["videos"])
 
@@ -152,4 +158,33 @@ async def _fetched(gateway: Gateway, key: KeyRow, url: str, options: Options) ->
 
 
 async def _uploaded(gateway: Gateway, key: KeyRow, upload: str, options: Options) -> Submission:
-    raise NotFoundError(f"There is no upload {upload}.")
+    """What became of an upload that came in pieces; it is gone afterwards."""
+    origin = Origin(identity=upload.encode())
+    earlier = await in_thread(known_submission, gateway, key.tenant, origin, options)
+    if earlier is None:
+        try:
+            earlier = await _joined(gateway, key, upload, origin, options)
+        except NotFoundError:  # or another request under this key has just taken it
+            earlier = await in_thread(known_submission, gateway, key.tenant, origin, options)
+            if earlier is None:
+                raise
+    return earlier
+
+
+async def _joined(
+    gateway: Gateway, key: KeyRow, upload: str, origin: Origin, options: Options
+) -> Submission:
+    row = await in_thread(uploads.get, gateway.db, key.tenant, upload)
+    if not row.complete:
+        raise ConflictError(
+            f"The upload has {row.received} of {row.length} bytes.", code="upload_incomplete"
+        )
+    named = replace(origin, source=file_name(row.metadata))
+    async with receive.file(gateway, row.length) as file:
+        await in_share(gateway.threads.stores, partial(join, gateway, row, file))
+        submission = await _accept(gateway, key, file, named, options)
+    try:
+        await in_thread(uploads.discard, gateway.db, gateway.blobs, upload)
+    except ServiceError as error:  # it expires
+        log.warning("%s stays for a while: %s", upload, error.message)
+    return submission

@@ -119,6 +119,7 @@ StopOn = Annotated[
 ]
 
 ItemId = Annotated[str, Path(pattern=r"^item_[0-9a-f]{32}$")]
+UploadId = Annotated[str, Path(pattern=r"^upload_[0-9a-f]{32}$")]
 JobId = Annotated[str, Path(pattern=r"^job_[0-9a-f]{32}$")]
 
 Label = Annotated[

@@ -15,6 +15,11 @@ Documented = dict[int | str, dict[str, Any]]
 
 # status -> (meaning, code, detail)
 MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
+    400: (
+        "A checksum of an unknown kind",
+        "checksum_unsupported",
+        "Upload-Checksum is one of sha1, sha256, md5, a blank, and the digest in base64.",
+    ),
     401: ("No key, or a wrong one", "unauthorized", "This API key is not valid."),
     403: ("The key lacks a scope", "forbidden", "This key lacks the scope media:write."),
     404: ("There is no such thing", "not_found", "There is nothing with this id."),
@@ -29,6 +34,7 @@ MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
         "idempotency_conflict",
         "This Idempotency-Key was used for another request.",
     ),
+    412: ("Another version of the protocol", "tus_version", "Send Tus-Resumable: 1.0.0."),
     413: ("Too many bytes or parts", "too_large", "The body is larger than 33554432 bytes."),
     415: (
         "Neither media of a known format nor one of the body types that are read",
@@ -45,6 +51,11 @@ MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
         "rate_limited",
         "More than 600 requests a minute with this key; try again in 1 s.",
     ),
+    460: (
+        "The bytes are not those of the checksum; none was kept",
+        "checksum_mismatch",
+        "The bytes are not those of the checksum.",
+    ),
     500: ("An unexpected error", "internal", "An unexpected error."),
     503: ("Try again later", "overloaded", "10000 jobs wait already; try again later."),
 }
@@ -57,6 +68,7 @@ RATE_HEADERS: Final = {
 RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    412: {"Tus-Version": {"schema": {"type": "string"}}},
     405: {"Allow": {"schema": {"type": "string"}}},
     429: RATE_HEADERS | RETRY_AFTER,
     503: RETRY_AFTER,

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from moderation.blobs import BlobStore
 from moderation.errors import BrokerError, ServiceError
 from moderation.packs import PackStore, chunk_of
 from moderation.settings import Settings
-from moderation.store import chunks, jobs, retention
+from moderation.store import chunks, jobs, retention, uploads
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
@@ -47,7 +48,8 @@ class Wake(Protocol):
 class Sweeper:
     """Sweeps every `settings.sweep_seconds`, and wakes who waits for a job that a sweep ended.
 
-    `packs`: those of chunks that are through are deleted. `on_swept` is called after every sweep.
+    `packs`: those of chunks that are through are deleted. `blobs`: so are the bytes of uploads
+    that expired. `on_swept` is called after every sweep.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Sweeper:
         settings: Settings,
         *,
         packs: PackStore | None = None,
+        blobs: BlobStore | None = None,
         on_swept: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._packs = packs
+        self._blobs = blobs
         self._producer = producer
         self._waker = waker
         self._settings = settings
@@ -128,15 +132,17 @@ class Sweeper:
         return len(left)
 
     def prune(self) -> int:
-        """Delete what `settings.retain_days` no longer keeps, now and then, a bounded number
-        of rows at a time; returns how many. Raises StoreError."""
+        """Delete what `settings.retain_days` no longer keeps, and uploads that expired, now and
+        then, a bounded number at a time; returns how many. Raises StoreError, BlobError."""
         now = time.monotonic()
         if now - self._pruned < PRUNE_EVERY_S:
             return 0
         before = datetime.now(UTC) - timedelta(days=self._settings.retain_days)
         deleted = retention.prune(self._db, before=before)
+        if self._blobs is not None:
+            deleted += uploads.prune(self._db, self._blobs)
         if deleted:
-            log.info("%d old rows deleted", deleted)
+            log.info("%d old rows and uploads deleted", deleted)
         else:
             self._pruned = now  # nothing was left: until then, every sweep takes its share
         return deleted

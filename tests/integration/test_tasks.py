@@ -20,7 +20,7 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import events, items, jobs, outbox
+from moderation.store import events, items, jobs, outbox, uploads
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
 from moderation.tasks.image import ImageRuntime, pack, run_image
@@ -333,3 +333,21 @@ def test_a_hung_forward_pass_ends_the_process(tmp_path: Path) -> None:
     )
     assert ended.returncode == 70
     assert "a forward pass runs for 5.0 s" in ended.stderr
+
+
+def test_uploads_that_expired_are_deleted_with_their_bytes(
+    db: Database, blobs: BlobStore, tmp_path: Path
+) -> None:
+    sweeper = Sweeper(db, Recorder(), Recorder(), load_settings(home=tmp_path), blobs=blobs)
+    now = datetime.now(UTC)
+    for expires in (now - timedelta(seconds=1), now + timedelta(hours=1)):
+        row = uploads.create(
+            db, "t", length=9, metadata={}, expires=now + timedelta(hours=1), room=100
+        )
+        part = uploads.Part(0, 3, uploads.part_key(row.id, 0))
+        blobs.put(part.blob_key, b"abc")
+        uploads.append(db, row, part, expires=expires)
+    assert sweeper.prune() == 1
+    left = [path for path in tmp_path.glob("**/uploads/*/*") if path.is_file()]
+    assert [path.parent.name for path in left] == [row.id]
+    assert uploads.get(db, "t", row.id).received == 3
