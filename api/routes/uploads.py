@@ -51,11 +51,11 @@ ChecksumHeader = Annotated[
 @router.options(
     "",
     summary="What this server can",
-    response_model=None,
+    response_class=Response,
     status_code=204,
     responses={204: examples.tus("The protocol's facts", *examples.TUS_FACTS), **problems(*OPEN)},
 )
-@router.options("/{upload_id}", response_model=None, status_code=204, include_in_schema=False)
+@router.options("/{upload_id}", status_code=204, include_in_schema=False)
 async def upload_options(gateway: GatewayDep) -> Response:
     """The protocol's version, extensions and limits; needs no key."""
     return Response(
@@ -72,7 +72,7 @@ async def upload_options(gateway: GatewayDep) -> Response:
 @router.post(
     "",
     summary="Begin an upload",
-    response_model=None,
+    response_class=Response,
     status_code=201,
     responses={
         201: examples.tus("It may begin", "Location", "Upload-Offset", "Upload-Expires"),
@@ -122,7 +122,7 @@ async def create_upload(
 @router.head(
     "/{upload_id}",
     summary="How far an upload is",
-    response_model=None,
+    response_class=Response,
     responses={
         200: examples.tus("So far", "Upload-Offset", "Upload-Length", "Upload-Expires"),
         **problems(*KEYED, 404, 412),
@@ -142,7 +142,7 @@ async def head_upload(gateway: GatewayDep, key: WriteKey, upload_id: params.Uplo
 @router.patch(
     "/{upload_id}",
     summary="Send bytes",
-    response_model=None,
+    response_class=Response,
     status_code=204,
     responses={
         204: examples.tus("They are kept", "Upload-Offset", "Upload-Expires"),
@@ -176,7 +176,7 @@ async def patch_upload(
 @router.delete(
     "/{upload_id}",
     summary="Give an upload up",
-    response_model=None,
+    response_class=Response,
     status_code=204,
     responses={204: examples.tus("It is gone"), **problems(*KEYED, 404, 412)},
     openapi_extra=examples.tus_request(body=False),

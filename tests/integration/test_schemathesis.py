@@ -19,7 +19,7 @@ from tests.integration.test_gateway_server import serving
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "12"))
 SECONDS = 240
 
-# Beside random bytes, some that are pictures: so that verdicts come about.
+# Beside random bytes, some that are pictures or begin as videos do: so that verdicts come about.
 HOOKS = """
 import sys
 import schemathesis
@@ -27,17 +27,24 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, {root!r})
 from tests.fakes.gateway import png
+from tests.unit.test_api_videos import film
 
-pictures = st.one_of(st.integers(0, 5).map(lambda shade: png(shade=shade)), st.binary(max_size=64))
-schemathesis.openapi.format("binary", pictures)
-schemathesis.openapi.media_type("image/*", pictures)
-schemathesis.openapi.media_type("application/octet-stream", pictures)
+media = st.one_of(
+    st.integers(0, 5).map(lambda shade: png(shade=shade)),
+    st.integers(0, 5).map(lambda seed: film(seed=seed)),
+    st.binary(max_size=64),
+)
+schemathesis.openapi.format("binary", media)
+for name in ("image/*", "video/*", "application/octet-stream", "application/offset+octet-stream"):
+    schemathesis.openapi.media_type(name, media)
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 """
 
 # All checks but one: DELETE cancels a job and keeps its record on purpose, which
 # use_after_free takes for a resource that was not deleted.
-# A document cannot say which bytes are a picture, which hosts are public, or that a cursor
-# comes from a page: such requests fit the schema and are refused, as documented.
+# A document cannot say which bytes are a picture, which hosts are public, that a cursor comes
+# from a page, or where an upload goes on: such requests fit the schema and are refused, as
+# documented. The tus protocol answers 412 to another version, and 460 to a wrong checksum.
 CONFIG = """
 [generation]
 deterministic = true
@@ -47,7 +54,15 @@ database = "none"
 enabled = false
 
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "401", "403", "404", "409", "413", "415", "422", "429"]
+expected-statuses = [
+    "2xx", "400", "401", "403", "404", "409", "413", "415", "422", "429", "460",
+]
+
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415", "422"]
+
+[checks.missing_required_header]
+expected-statuses = ["401", "403", "412", "415", "422"]
 """
 
 
