@@ -21,6 +21,7 @@ from moderation.video.ffmpeg import program
 from moderation.video.look import look
 from moderation.video.probe import ProbeLimits, probe
 from moderation.video.sampling import SamplingOptions
+from moderation.video.scenes import find_scenes
 from moderation.video.source import ReadOptions
 
 
@@ -45,6 +46,7 @@ class Reading:
         owner: str,
     ) -> Self:
         """Raises ConfigError: no ffmpeg, no manifests, no place for the secret."""
+        options = ReadOptions(program(settings.ffmpeg), max_pixels=settings.max_pixels)
         video = VideoRuntime(
             db=db,
             files=files,
@@ -52,9 +54,11 @@ class Reading:
             producer=producer,
             owner=owner,
             probe=probe,
+            scenes=find_scenes,
             limits=ProbeLimits(
                 max_duration_s=settings.max_video_seconds, max_pixels=settings.max_pixels
             ),
+            reading=options,
             sampling=SamplingOptions(
                 interval_s=settings.video_interval, max_frames=settings.video_max_frames
             ),
@@ -71,7 +75,7 @@ class Reading:
             owner=owner,
             look=look,
             keys=input_keys(settings),
-            reading=ReadOptions(program(settings.ffmpeg), max_pixels=settings.max_pixels),
+            reading=options,
             dedupe=DedupeOptions(),
             lease_s=settings.lease_seconds,
             max_attempts=settings.max_attempts,

@@ -38,8 +38,9 @@ from moderation.tasks.image import MEDIA_MISSING
 from moderation.tasks.secret import sampling_seed
 from moderation.types import Problem
 from moderation.video.index import FrameIndex
-from moderation.video.probe import Probed, ProbeLimits
+from moderation.video.probe import Probed, ProbeLimits, VideoInfo
 from moderation.video.sampling import Chunk, SamplingOptions
+from moderation.video.source import ReadOptions
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class VideoRuntime:
     producer: Enqueue
     owner: str
     probe: Callable[[Path, ProbeLimits], Probed]
+    scenes: Callable[[Path, VideoInfo, ReadOptions], tuple[float, ...]]
     limits: ProbeLimits
+    reading: ReadOptions
     sampling: SamplingOptions
     secret: bytes
     lease_s: float
@@ -121,10 +124,14 @@ def _step(claim: Claim, runtime: VideoRuntime) -> JobState | None:
 
 def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
     began = datetime.now(UTC)
+    sampling = sampling_of(claim, runtime)
+    scenes = None
     with runtime.files.open(claim.media.blob_key) as path:
         probed = runtime.probe(path, runtime.limits)
+        if sampling.mode == "scene":
+            scenes = runtime.scenes(path, probed.info, runtime.reading)
     probe_ms = (datetime.now(UTC) - began).total_seconds() * 1000
-    film, parts = begin(probed.info, probed.index, sampling_of(claim, runtime))
+    film, parts = begin(probed.info, probed.index, sampling, scenes)
     kept = {**film.to_json(), TIMINGS: {"queued": claim.queued_ms, "probe": probe_ms}}
     return _park(claim, parts, 0, kept, runtime)
 

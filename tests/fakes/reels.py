@@ -29,6 +29,7 @@ class Reel:
     length_s: float = 150.0
     red: Sequence[tuple[float, float]] = ()
     damaged: Sequence[tuple[float, float]] = ()
+    scenes: tuple[float, ...] = ()
     looked: list[int] = field(default_factory=list)
 
     @property

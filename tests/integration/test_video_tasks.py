@@ -109,7 +109,9 @@ class Works:
                 waker=self.recorder,
                 owner="media-1",
                 probe=reel.probe,
+                scenes=lambda path, info, reading: reel.scenes,
                 limits=ProbeLimits(),
+                reading=ReadOptions("ffmpeg"),
                 sampling=SamplingOptions(),
                 secret=SECRET,
             ),
@@ -440,6 +442,16 @@ def test_options_of_the_job_within_the_settings(works: Callable[..., Works]) -> 
     job_id = here.submit(VideoOptions(interval_s=0.5, max_frames=10_000))
     here.step(job_id)
     assert sum(len(_moments(row.asks)) for row in films.chunks_of(here.db, job_id)) == 50
+
+
+def test_scenes_are_looked_for_where_the_job_asks_for_them(works: Callable[..., Works]) -> None:
+    here = works(length_s=20.0, scenes=(4.0, 11.0))
+    job_id = here.submit(VideoOptions(mode="scene"))
+    here.step(job_id)
+    moments = [time_s for row in films.chunks_of(here.db, job_id) for time_s in _moments(row.asks)]
+    for start, end in ((0.5, 4.0), (4.0, 11.0), (11.0, 19.5)):
+        assert any(start < time_s < end for time_s in moments)
+    assert len(moments) < 12
 
 
 def _moments(asks: bytes) -> list[float]:
