@@ -25,6 +25,8 @@ import yaml
 from command_line import environment
 from PIL import Image
 
+from moderation.packs import open_packs
+from moderation.video.ffmpeg import program
 from tests import servers
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
@@ -58,6 +60,7 @@ class Fleet:
 
     def __init__(self, folder: Path, database: str, broker: str) -> None:
         self._folder = folder
+        self.broker = broker
         self.port = servers.free_port()
         self._real = {
             "MODERATION_DATABASE_URL": database,
@@ -101,11 +104,13 @@ class Fleet:
         )
         return done.returncode == 0
 
-    def call(self, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
+    def call(
+        self, path: str, body: bytes | None = None, kind: str = "image/png"
+    ) -> tuple[int, dict[str, Any]]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=body,
-            headers={"Authorization": f"Bearer {KEY}", "Content-Type": "image/png"},
+            headers={"Authorization": f"Bearer {KEY}", "Content-Type": kind},
         )
         try:
             with urllib.request.urlopen(request, timeout=40) as answer:
@@ -135,7 +140,18 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-def test_the_services_of_the_compose_file_moderate_a_picture(fleet: Fleet) -> None:
+def film(path: Path) -> bytes:
+    """A minute and a half of moving grey, with four seconds of red."""
+    grey = "testsrc2=size=160x120:rate=10:duration=90,format=gray,format=yuv420p"
+    red = "drawbox=w=iw:h=ih:color=red:t=fill:enable='between(t,70,74)'"
+    words = ["-nostdin", "-v", "error", "-f", "lavfi", "-i", f"{grey},{red}", "-c:v", "libx264"]
+    subprocess.run([program(), *words, str(path)], check=True, timeout=60)
+    return path.read_bytes()
+
+
+def test_the_services_of_the_compose_file_moderate_a_picture_and_a_film(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     deadline = time.monotonic() + 90
     while fleet.call("/ready")[0] != 200:
         assert time.monotonic() < deadline, fleet.log()
@@ -148,6 +164,25 @@ def test_the_services_of_the_compose_file_moderate_a_picture(fleet: Fleet) -> No
     status, verdict = fleet.call("/v1/images?wait=30", picture.getvalue())
     assert status == 200
     assert (verdict["decision"], verdict["models"]) == ("block", ["fake@1"])
+
+    status, accepted = fleet.call("/v1/videos", film(tmp_path / "f.mp4"), "video/mp4")
+    assert status == 202, accepted
+    job = f"/v1/jobs/{accepted['job_id']}"
+    deadline = time.monotonic() + 60
+    while (told := fleet.call(job)[1])["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, fleet.log()
+        time.sleep(0.1)
+    assert (told["state"], told["kind"]) == ("done", "video")
+    assert told["progress"]["fraction"] == 1.0
+    assert told["progress"]["frames_done"] == told["progress"]["frames_known"] > 80
+    verdict = fleet.call(f"/v1/items/{accepted['id']}")[1]["verdict"]
+    assert (verdict["decision"], verdict["models"]) == ("block", ["fake@1"])
+    assert [(one["label"], one["decision"]) for one in verdict["segments"]] == [
+        ("porn.explicit", "block")
+    ]
+    packs = open_packs(fleet.broker)
+    assert packs.keys() == set(), "they went through Redis, and are gone"
+    assert not list(tmp_path.glob("*/var/run/packs"))
 
     for process in fleet.processes.values():
         process.send_signal(signal.SIGTERM)
