@@ -28,7 +28,7 @@ from api.incoming import Incoming
 from api.limits import BodyCap, RateLimiter, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
-from api.routes import catalog, health, images, items, jobs, uploads, videos
+from api.routes import catalog, evidence, health, images, items, jobs, uploads, videos
 from moderation import __version__
 from moderation.blobs import open_blobs
 from moderation.policy import choose_policy, load_policies
@@ -112,7 +112,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    for routes in (images, videos, uploads, items, jobs, catalog, health):
+    for routes in (images, videos, uploads, items, evidence, jobs, catalog, health):
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, policies)

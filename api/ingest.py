@@ -10,8 +10,10 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from api.deps import Gateway
 from api.incoming import IncomingFile
@@ -29,6 +31,7 @@ from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.sniff import HEAD_BYTES, sniff, sniff_video
 from moderation.store import jobs, outbox, uploads
+from moderation.store.deletion import BytesRemovedError
 from moderation.store.records import JobState, NewItem, NewMedia, Submission, VideoOptions
 from moderation.store.uploads import UploadRow
 from moderation.tasks.messages import JobMessage
@@ -36,6 +39,8 @@ from moderation.tasks.messages import JobMessage
 log = logging.getLogger(__name__)
 
 MAX_SOURCE = 1024
+RESTORED = 3
+"""Times that bytes are stored once more, should they be deleted each time."""
 
 
 IMAGE = "image"
@@ -99,8 +104,9 @@ def accept(gateway: Gateway, tenant: str, upload: Upload, options: Options) -> S
     began = time.perf_counter()
     media = inspect(upload.data, tenant, gateway.settings)
     check(gateway, options)
-    gateway.blobs.put(media.blob_key, upload.data)
-    return _submit(gateway, tenant, media, upload.origin, options, began)
+    store = partial(gateway.blobs.put, media.blob_key, upload.data)
+    store()
+    return _submit(gateway, tenant, media, upload.origin, options, began, store)
 
 
 def accept_video(
@@ -116,9 +122,10 @@ def accept_video(
         blob_key=blob_key(tenant, file.sha256),
         kind=VIDEO,
     )
+    store = partial(gateway.blobs.put_file, media.blob_key, file.path)
     if not gateway.blobs.exists(media.blob_key):
-        gateway.blobs.put_file(media.blob_key, file.path)
-    return _submit(gateway, tenant, media, origin, options, began)
+        store()
+    return _submit(gateway, tenant, media, origin, options, began, store)
 
 
 def check(gateway: Gateway, options: Options) -> None:
@@ -135,28 +142,42 @@ def _submit(
     origin: Origin,
     options: Options,
     began: float,
+    store: Callable[[], None],
 ) -> Submission:
     settings = gateway.settings
     seconds = settings.video_deadline if media.kind == VIDEO else settings.job_deadline
-    submission = jobs.submit(
-        gateway.db,
-        NewItem(
-            tenant=tenant,
-            media=media,
-            policy=options.policy,
-            source=clean_source(origin.source),
-            data_id=options.data_id,
-            callback_url=options.callback_url,
-            priority=options.priority,
-            deadline=datetime.now(UTC) + timedelta(seconds=seconds),
-            idempotency_key=options.idempotency_key,
-            request_hash=request_hash(origin.identity, media.sha256, options),
-            video=options.video,
-        ),
-        dedupe_models=loaded_models(gateway) if options.dedupe else None,
+    new = NewItem(
+        tenant=tenant,
+        media=media,
+        policy=options.policy,
+        source=clean_source(origin.source),
+        data_id=options.data_id,
+        callback_url=options.callback_url,
+        priority=options.priority,
+        deadline=datetime.now(UTC) + timedelta(seconds=seconds),
+        idempotency_key=options.idempotency_key,
+        request_hash=request_hash(origin.identity, media.sha256, options),
+        video=options.video,
     )
+    models = loaded_models(gateway) if options.dedupe else None
+    submission = _kept(gateway, new, models, store)
     gateway.metrics.accepted(time.perf_counter() - began)
     return submission
+
+
+def _kept(
+    gateway: Gateway, new: NewItem, models: tuple[str, ...] | None, store: Callable[[], None]
+) -> Submission:
+    """Make the rows; the bytes are stored once more where the same bytes were being deleted.
+    Raises BytesRemovedError where that happens again and again."""
+    restored: str | None = None
+    for _ in range(RESTORED):
+        try:
+            return jobs.submit(gateway.db, new, dedupe_models=models, restored=restored)
+        except BytesRemovedError as error:
+            store()
+            restored = error.removal
+    return jobs.submit(gateway.db, new, dedupe_models=models, restored=restored)
 
 
 def known_submission(

@@ -79,10 +79,10 @@ class Hands:
         return self._stopping or self._pokes != seen
 
 
-def end_hands(hands: Hands, abandon: Callable[[], None]) -> None:
+def end_hands(hands: Hands, abandon: Callable[[], None], *, wait_s: float = DRAIN_S) -> None:
     """Stop, wait for what runs, and end the process where it takes too long."""
     hands.stop()
-    if not hands.join(DRAIN_S):
+    if not hands.join(wait_s):
         log.warning("stopping with work unfinished")
         abandon()
         exit_now(EXIT_OK)

@@ -1,4 +1,7 @@
-"""The media worker: it reads videos, sends callbacks and sweeps. It loads no models."""
+"""The media worker: it reads videos, makes pictures for people, sends callbacks and sweeps.
+
+It loads no models.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ from functools import partial
 from typing import Final
 
 from moderation.blobs import open_blobs
+from moderation.decoders import DecoderPool
 from moderation.packs import open_packs
 from moderation.settings import Settings
 from moderation.tasks.app import make_app
 from moderation.tasks.deliver import Deliverer
+from moderation.tasks.derive import Deriver
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.files import LocalFiles, own_folder
-from moderation.tasks.messages import DELIVER, LIGHT, READ, VIDEO
+from moderation.tasks.messages import DELIVER, DERIVE, LIGHT, READ, VIDEO
 from moderation.tasks.reading import Reading
 from moderation.tasks.sweep import Sweeper
 from moderation.wake import Waker
@@ -38,6 +43,9 @@ log = logging.getLogger(__name__)
 
 ROLE: Final = "media"
 CONCURRENCY: Final = 2
+DERIVERS: Final = 2
+"""Pictures for people that are made at a time, one film at most among them."""
+MAKERS_WAIT_S: Final = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,15 +73,26 @@ def serve(settings: Settings, name: str) -> int:
         packs = open_packs(settings.packs)
         folder = stack.enter_context(own_folder(settings.home / "run" / "films"))
         blobs = open_blobs(settings.blobs, endpoint=settings.s3_endpoint)
+        files = stack.enter_context(LocalFiles(blobs, folder))
         reading = Reading.from_settings(
             settings,
             db=db,
-            files=stack.enter_context(LocalFiles(blobs, folder)),
+            files=files,
             packs=packs,
             waker=waker,
             producer=producer,
             owner=name,
         )
+        deriver = Deriver(
+            db=db,
+            blobs=blobs,
+            files=files,
+            waker=waker,
+            pool=stack.enter_context(DecoderPool.from_settings(settings)),
+            settings=settings,
+            folder=folder,
+        )
+        makers = Hands("deriver", DERIVERS, deriver.once)
         hands = Hands("reader", settings.readers or os.cpu_count() or 1, reading.once)
         sweeper = Sweeper(
             db, producer, waker, settings, packs=packs, blobs=blobs, on_swept=deliverer.poke
@@ -86,6 +105,7 @@ def serve(settings: Settings, name: str) -> int:
             thread.start()
 
         def stopping() -> None:
+            makers.stop()
             hands.stop()
             heartbeat.report("stopping")
 
@@ -99,6 +119,7 @@ def serve(settings: Settings, name: str) -> int:
                 DELIVER: lambda _job_id: deliverer.poke(),
                 VIDEO: lambda _job_id: hands.poke(),
                 READ: lambda _chunk: hands.poke(),
+                DERIVE: lambda _derivative: makers.poke(),
             },
             on_ready=lambda: heartbeat.report("ready"),
             on_stopping=stopping,
@@ -108,8 +129,11 @@ def serve(settings: Settings, name: str) -> int:
         if stop.is_set():
             return EXIT_OK
         hands.start()
+        makers.start()
         consumer.run()
         end_hands(hands, lambda: abandon(db, name, heartbeat))
+        # A film in the making is begun anew by somebody else.
+        end_hands(makers, lambda: abandon(db, name, heartbeat), wait_s=MAKERS_WAIT_S)
         stop.set()
         deliverer.poke()
         for thread in loops:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.auth import ReadKey
+from api.auth import ReadKey, WriteKey
 from api.deps import Gateway, GatewayDep, in_thread
 from api.schemas import examples, params
 from api.schemas.answers import Item, ItemDetail, ItemPage
 from api.schemas.problems import KEYED, problems
-from moderation.store import fingerprints, items
-from moderation.store.records import ItemFilter, JobState
+from moderation.errors import ServiceError
+from moderation.store import deletion, fingerprints, items
+from moderation.store.records import ItemFilter, JobState, KeyRow
 from moderation.types import Decision, Status
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/items", tags=["items"])
 
@@ -68,6 +73,31 @@ async def get_item(gateway: GatewayDep, key: ReadKey, item_id: params.ItemId) ->
     """The verdict in force, all that came before it, and copies of the same video."""
     told = await in_thread(_detail, gateway, key.tenant, item_id)
     return Response(told.model_dump_json(), media_type="application/json")
+
+
+@router.delete(
+    "/{item_id}",
+    summary="Delete an item",
+    status_code=204,
+    response_model=None,
+    responses={204: {"description": "It is gone"}, **problems(*KEYED, 404, 409)},
+)
+async def delete_item(gateway: GatewayDep, key: WriteKey, item_id: params.ItemId) -> Response:
+    """With its jobs, verdicts, scores and pictures, and with the uploaded bytes where no other
+    item has the same. 409 (`job_running`) while it is being analysed: cancel the job first. The
+    audit keeps who deleted what, and when."""
+    await in_thread(_delete, gateway, key, item_id)
+    return Response(status_code=204)
+
+
+def _delete(gateway: Gateway, key: KeyRow, item_id: str) -> None:
+    deleted = deletion.delete_item(gateway.db, key.tenant, item_id, actor=key.id)
+    if deleted.removal is None:
+        return
+    try:
+        deletion.remove(gateway.db, gateway.blobs, deleted.removal)
+    except ServiceError as error:
+        log.warning("bytes of %s are left to the sweeper: %s", item_id, error)
 
 
 def _detail(gateway: Gateway, tenant: str, item_id: str) -> ItemDetail:

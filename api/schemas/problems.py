@@ -41,6 +41,7 @@ MEANINGS: Final[dict[int, tuple[str, str, str]]] = {
         "unsupported_format",
         "The bytes are no picture of a known format.",
     ),
+    416: ("A range behind the end", "range_invalid", "There are 48213 bytes."),
     422: (
         "Parameters or bytes that cannot be used",
         "input_invalid",
@@ -70,6 +71,7 @@ HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     412: {"Tus-Version": {"schema": {"type": "string"}}},
     405: {"Allow": {"schema": {"type": "string"}}},
+    416: {"Content-Range": {"schema": {"type": "string"}}},
     429: RATE_HEADERS | RETRY_AFTER,
     503: RETRY_AFTER,
 }

@@ -11,6 +11,7 @@ from moderation.errors import ConflictError
 from moderation.ids import new_id
 from moderation.store import followers
 from moderation.store.codec import clock, dump_policy, load_verdict, model_set, policy_row_id
+from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
@@ -31,16 +32,19 @@ def submit(
     new: NewItem,
     *,
     dedupe_models: tuple[str, ...] | None = None,
+    restored: str | None = None,
     now: datetime | None = None,
 ) -> Submission:
-    """Stores a submission in one transaction.
+    """Stores a submission in one transaction. The bytes are stored already.
 
     With an idempotency key that was used before, the earlier submission is returned
     (`replayed`); used with another request it raises ConflictError (idempotency_conflict).
     With `dedupe_models`, a verdict of the same tenant on the same bytes, by the same policy
     and exactly these models (and of a video, looked at in the same way), answers at once; a video
     that is being looked at in the same way just now is not looked at twice: the new job
-    `follows`. Else the job is QUEUED and the caller publishes its task. Raises StoreError.
+    `follows`. Else the job is QUEUED and the caller publishes its task. Raises StoreError, and
+    BytesRemovedError where the bytes may have been deleted since: the caller stores them once
+    more, and names that removal as `restored`.
     """
     moment = clock(now)
     item_id, job_id = new_id("item"), new_id("job")
@@ -50,6 +54,7 @@ def submit(
             if earlier is not None:
                 return earlier
         policy_id = _keep_policy(connection, new, moment)
+        reclaim(connection, new.media.blob_key, known=restored)
         media_id = _keep_media(connection, new, moment)
         held = OpenJob(
             id=job_id,

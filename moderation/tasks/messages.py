@@ -24,12 +24,14 @@ VIDEO: Final = "video"
 READ: Final = "read"
 SCORE: Final = "score"
 DELIVER: Final = "deliver"
+DERIVE: Final = "derive"
 QUEUES: Final[Mapping[str, str]] = {
     IMAGE: INFER,
     VIDEO: LIGHT,
     READ: LIGHT,
     SCORE: INFER,
     DELIVER: LIGHT,
+    DERIVE: LIGHT,
 }
 """kind -> queue."""
 
@@ -44,7 +46,8 @@ class UnknownMessageError(ValueError):
 @dataclass(frozen=True, slots=True)
 class JobMessage:
     """Look at this job. kind: `image` (analyse it), `video` (its next step), `read` or `score`
-    (a chunk of it, then `job_id` is `<job>/<number>`), `deliver` (its callback is due)."""
+    (a chunk of it, then `job_id` is `<job>/<number>`), `deliver` (its callback is due), `derive`
+    (a picture for people is wanted, then `job_id` is the derivative's)."""
 
     kind: str
     job_id: str

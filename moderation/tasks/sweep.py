@@ -19,7 +19,7 @@ from moderation.blobs import BlobStore
 from moderation.errors import BrokerError, ServiceError
 from moderation.packs import PackStore, chunk_of
 from moderation.settings import Settings
-from moderation.store import chunks, jobs, retention, uploads
+from moderation.store import chunks, deletion, jobs, retention, uploads
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
@@ -132,8 +132,9 @@ class Sweeper:
         return len(left)
 
     def prune(self) -> int:
-        """Delete what `settings.retain_days` no longer keeps, and uploads that expired, now and
-        then, a bounded number at a time; returns how many. Raises StoreError, BlobError."""
+        """Delete what `settings.retain_days` no longer keeps, uploads that expired, and bytes that
+        deleted items left, now and then, a bounded number at a time; returns how many. Raises
+        StoreError, BlobError."""
         now = time.monotonic()
         if now - self._pruned < PRUNE_EVERY_S:
             return 0
@@ -141,6 +142,7 @@ class Sweeper:
         deleted = retention.prune(self._db, before=before)
         if self._blobs is not None:
             deleted += uploads.prune(self._db, self._blobs)
+            deleted += deletion.sweep_removals(self._db, self._blobs)
         if deleted:
             log.info("%d old rows and uploads deleted", deleted)
         else:

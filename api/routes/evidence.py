@@ -1,0 +1,236 @@
+"""What people look at: stills, a proxy of the film, score curves. Never the uploaded bytes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Annotated, Final
+
+import numpy as np
+from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api.auth import ReadKey
+from api.deps import Gateway, GatewayDep, in_thread
+from api.problems import request_id_of
+from api.ranges import stored
+from api.schemas import evidence as shapes
+from api.schemas import params
+from api.schemas.evidence import Evidence, Scores, SegmentEvidence, Series, Still, Thresholds
+from api.schemas.problems import KEYED, RETRY_AFTER, problems
+from moderation.errors import BrokerError, MediaError, NotFoundError
+from moderation.store import derivatives, evidence
+from moderation.store.derivatives import DerivativeRow, DerivativeState
+from moderation.store.evidence import Shown
+from moderation.store.records import PackedScores
+from moderation.tasks.messages import DERIVE, JobMessage
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/v1/items", tags=["evidence"])
+
+RETRY_AFTER_S: Final = 2
+NAME: Final = r"^(proxy\.mp4|(frame-[0-9]{1,9}|picture)(-blur)?\.webp)$"
+SAFE: Final = {
+    "Cache-Control": "private",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Name = Annotated[
+    str,
+    Path(
+        pattern=NAME,
+        description="`proxy.mp4`, `frame-<milliseconds>.webp` and `frame-<milliseconds>-blur.webp` "
+        "of a video, `picture.webp` and `picture-blur.webp` of a picture",
+        examples=["frame-13200-blur.webp"],
+    ),
+]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        description="seconds to wait until it is made; longer than the gateway's maximum is cut "
+        "to it",
+    ),
+]
+Range = Annotated[
+    str | None, Header(alias="Range", description="one range of bytes", max_length=100)
+]
+
+
+@router.get(
+    "/{item_id}/evidence",
+    summary="What there is to look at",
+    response_model=None,
+    responses={200: shapes.evidence(), **problems(*KEYED, 404)},
+)
+async def get_evidence(gateway: GatewayDep, key: ReadKey, item_id: params.ItemId) -> Response:
+    """Links to a still of every segment's peak and to a proxy of a film, or to the picture. The
+    uploaded bytes are never given out."""
+    found = await in_thread(evidence.shown, gateway.db, key.tenant, item_id)
+    return _json(_evidence(found))
+
+
+@router.get(
+    "/{item_id}/scores",
+    summary="Score curves",
+    response_model=None,
+    responses={200: shapes.scores(), **problems(*KEYED, 404)},
+)
+async def get_scores(gateway: GatewayDep, key: ReadKey, item_id: params.ItemId) -> Response:
+    """The scores of every moment that was looked at, as data for a plot, with the policy's
+    thresholds and the segments."""
+    return _json(await in_thread(_scores, gateway, key.tenant, item_id))
+
+
+@router.get(
+    "/{item_id}/derivatives/{name}",
+    summary="A picture or a proxy of an item",
+    response_model=None,
+    responses={
+        200: shapes.derivative("The bytes"),
+        206: shapes.derivative("The asked range of them"),
+        202: {"description": "It is being made", "headers": RETRY_AFTER},
+        **problems(*KEYED, 404, 413, 416),
+    },
+)
+async def get_derivative(
+    request: Request,
+    gateway: GatewayDep,
+    key: ReadKey,
+    item_id: params.ItemId,
+    name: Name,
+    wait: Wait = 0.0,
+    asked: Range = None,
+) -> Response:
+    """Made when it is first asked for, and kept until the item is deleted. 422 with the reason
+    when it cannot be made, as of a damaged file."""
+    found = await in_thread(evidence.shown, gateway.db, key.tenant, item_id)
+    check_name(found, name)
+    seconds = min(wait, gateway.settings.wait_max)
+    row = await _made_within(gateway, key.tenant, item_id, name, seconds)
+    if row.state is DerivativeState.FAILED:
+        code, _, detail = (row.error or "").partition(": ")
+        raise MediaError(f"It cannot be made: {detail}.", code=code or "corrupt")
+    if row.blob_key is None or row.media_type is None or row.size is None:
+        return Response(status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return await stored(
+        gateway,
+        row.blob_key,
+        row.size,
+        asked,
+        media_type=row.media_type,
+        headers=SAFE,
+        request_id=request_id_of(request.scope),
+    )
+
+
+def check_name(found: Shown, name: str) -> None:
+    """Raises NotFoundError for what this medium cannot have."""
+    of_image = name.startswith("picture")
+    if of_image != (found.kind == "image"):
+        raise NotFoundError(f"A medium of kind {found.kind} has nothing called {name}.")
+    if name.startswith("frame-") and found.duration_s is not None:
+        time_s = int(name.removeprefix("frame-").partition("-")[0].partition(".")[0]) / 1000
+        if time_s > found.duration_s:
+            raise NotFoundError(f"The video ends at {found.duration_s:.3f} s.")
+
+
+async def _made_within(
+    gateway: Gateway, tenant: str, item_id: str, name: str, seconds: float
+) -> DerivativeRow:
+    """The derivative as it is after at most `seconds`; asked for, where nobody has yet."""
+    row, first = await in_thread(derivatives.want, gateway.db, tenant, item_id, name)
+    if row.state.ended:
+        return row
+    until = time.monotonic() + seconds
+    with gateway.listener.register(row.id) as waiter:
+        if first:
+            await in_thread(_send, gateway, row.id)
+        current = await in_thread(derivatives.get, gateway.db, row.id)
+        with gateway.metrics.waits.track_inprogress():
+            while (
+                current is not None
+                and not current.state.ended
+                and (left := until - time.monotonic()) > 0
+                and not gateway.stopping.is_set()
+            ):
+                await waiter.wait(left)
+                current = await in_thread(derivatives.get, gateway.db, row.id)
+    if current is None:
+        raise NotFoundError(f"There is no item {item_id} any more.")
+    return current
+
+
+def _send(gateway: Gateway, derivative_id: str) -> None:
+    """A hint: workers also look by themselves."""
+    try:
+        gateway.producer.enqueue(JobMessage(DERIVE, derivative_id))
+    except BrokerError as error:
+        log.info("derivative %s is found by the workers: %s", derivative_id, error)
+
+
+def _evidence(found: Shown) -> Evidence:
+    base = f"/v1/items/{found.item_id}/derivatives"
+    is_video = found.kind == "video"
+    verdict = found.verdict
+    boxes = {r.label: r.boxes for r in verdict.reasons} if verdict is not None else {}
+    segments = (verdict.segments if verdict is not None else None) or []
+    return Evidence(
+        item_id=found.item_id,
+        kind="video" if is_video else "image",
+        duration_s=found.duration_s,
+        still=None if is_video else _still(base, "picture"),
+        boxes=[] if is_video else [box for some in boxes.values() for box in some],
+        proxy=f"{base}/proxy.mp4" if is_video else None,
+        segments=[
+            SegmentEvidence(
+                **segment.model_dump(),
+                boxes=boxes.get(segment.label, []),
+                still=_still(base, f"frame-{round(segment.peak_s * 1000)}"),
+            )
+            for segment in segments
+        ],
+    )
+
+
+def _still(base: str, name: str) -> Still:
+    return Still(clear=f"{base}/{name}.webp", blurred=f"{base}/{name}-blur.webp")
+
+
+def _scores(gateway: Gateway, tenant: str, item_id: str) -> Scores:
+    found = evidence.shown(gateway.db, tenant, item_id)
+    verdict = found.verdict
+    return Scores(
+        item_id=item_id,
+        policy=found.policy.ref,
+        duration_s=found.duration_s,
+        thresholds={
+            rule.label: Thresholds(review_at=rule.review_at, block_at=rule.block_at)
+            for rule in found.policy.rules
+        },
+        segments=(verdict.segments if verdict is not None else None) or [],
+        series=[_series(packed) for packed in evidence.scores_of(gateway.db, found)],
+    )
+
+
+def _series(packed: PackedScores) -> Series:
+    order = np.argsort(packed.times, kind="stable")
+    columns = packed.values[order].T
+    return Series(
+        models=list(packed.models),
+        times=[round(float(time_s), 3) for time_s in packed.times[order]],
+        scores={
+            label: [None if np.isnan(score) else round(float(score), 4) for score in column]
+            for label, column in zip(packed.labels, columns, strict=True)
+        },
+    )
+
+
+def _json(told: BaseModel) -> Response:
+    return Response(told.model_dump_json(), media_type="application/json")
