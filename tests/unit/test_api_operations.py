@@ -98,11 +98,11 @@ def test_every_route_is_documented_with_its_errors(gate: Gate) -> None:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 11
+    assert len(operations) > 16
     for path, method, operation in operations:
         assert operation["summary"], (path, method)
         assert {"405", "500"} <= set(operation["responses"]), (path, method)
-        if path not in ("/live", "/ready"):
+        if path not in ("/live", "/ready") and method != "options":
             assert operation["security"] == [{"ApiKey": []}], (path, method)
             assert {"401", "403", "422", "429", "503"} <= set(operation["responses"])
         for status, response in operation["responses"].items():
@@ -119,7 +119,7 @@ def test_the_examples_are_of_their_schemas(gate: Gate) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             for status, response in operation["responses"].items():
-                for content in response["content"].values():
+                for content in response.get("content", {}).values():
                     if "example" in content:
                         schema = {**content["schema"], "components": document["components"]}
                         jsonschema_rs.validator_for(schema).validate(content["example"])
@@ -134,7 +134,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"openvino", "cv2", "torch", "PIL", "pi_heif"}:
+        if name.split(".")[0] in {"openvino", "cv2", "torch", "PIL", "pi_heif", "av"}:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocker())
@@ -160,13 +160,16 @@ async def main():
             body = bytes.fromhex(sys.argv[2])
             answer = await client.post("/v1/images?wait=0", content=body, headers=headers)
             assert answer.status_code == 202, answer.text
+            film = b"\\x1aE\\xdf\\xa3 matroska"
+            answer = await client.post("/v1/videos", content=film, headers=headers)
+            assert answer.status_code == 202, answer.text
 
 asyncio.run(main())
 print("served")
 """
 
 
-def test_the_gateway_works_without_any_model_or_picture_library(tmp_path: Path) -> None:
+def test_the_gateway_works_without_any_model_or_media_library(tmp_path: Path) -> None:
     # The broker's socket does not exist either: the job is accepted all the same.
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED, str(tmp_path / "home"), png().hex()],
