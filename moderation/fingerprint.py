@@ -106,6 +106,7 @@ def compare(
     *,
     max_shift_s: float,
     tolerance_s: float = TOLERANCE_S,
+    max_bits: int = MAX_BITS,
 ) -> Match:
     """How much of two videos is the same, where one runs at most `max_shift_s` behind the other."""
     if min(len(one), len(other)) < MIN_FRAMES:
@@ -113,9 +114,9 @@ def compare(
     reach_s = max_shift_s + tolerance_s
     every = np.arange(len(one))
     feelers = every[:: max(1, len(one) // _FEELERS)]
-    if len(_pairs(one, other, feelers, reach_s)[0]) == 0:
+    if len(_pairs(one, other, feelers, reach_s, max_bits)[0]) == 0:
         return Match(0.0)
-    left, right = _pairs(one, other, every, reach_s)
+    left, right = _pairs(one, other, every, reach_s, max_bits)
     offsets = one.times[left] - other.times[right]
     order = np.argsort(offsets, kind="stable")
     left, right, offsets = left[order], right[order], offsets[order]
@@ -130,7 +131,11 @@ def compare(
 
 
 def _pairs(
-    one: Fingerprint, other: Fingerprint, frames: NDArray[np.intp], reach_s: float
+    one: Fingerprint,
+    other: Fingerprint,
+    frames: NDArray[np.intp],
+    reach_s: float,
+    max_bits: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of those frames of the first that match, and of what they match, not more than
     `reach_s` apart."""
@@ -145,7 +150,7 @@ def _pairs(
         left = np.repeat(frames[part], number)
         before = np.repeat(np.cumsum(number) - number, number)
         right = np.repeat(starts[part], number) + np.arange(len(left)) - before
-        near = _differing(one.words, left, other.words, right) <= MAX_BITS
+        near = _differing(one.words, left, other.words, right) <= max_bits
         found.append((left[near], right[near]))
     return np.concatenate([ours for ours, _ in found]), np.concatenate([its for _, its in found])
 
