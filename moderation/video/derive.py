@@ -99,7 +99,7 @@ def command(path: Path, info: VideoInfo, reading: ReadOptions, target: str) -> l
         map_metadata=-1,
         map_chapters=-1,
         abort_on="empty_output",
-        **{"flags:v": "+bitexact", "fflags": "+bitexact", "bsf:v": "filter_units=remove_types=6"},
+        fflags="+bitexact",
     )
     words: list[str] = output.global_args(
         "-nostdin", "-hide_banner", "-v", "error", "-filter_threads", "1", "-y"
