@@ -14,6 +14,7 @@ from moderation.errors import ServiceError
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
 from moderation.store.records import WorkerRow
+from moderation.tasks.working import Working
 from workers.process import vital
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,12 @@ def new_row(id_: str, role: str) -> WorkerRow:
 
 
 class Heartbeat:
-    """Renews the worker's row, and the leases of its jobs, every `HEARTBEAT_S`."""
+    """Renews the worker's row, and the leases of what it works on, every `HEARTBEAT_S`."""
 
-    def __init__(self, db: Database, row: WorkerRow, *, lease_s: float | None = None) -> None:
+    def __init__(self, db: Database, row: WorkerRow, working: Working, *, lease_s: float) -> None:
         self._db = db
         self._row = row
+        self._working = working
         self._lease_s = lease_s
         self._stop = threading.Event()
         self._changed = threading.Event()
@@ -68,8 +70,9 @@ class Heartbeat:
             self._changed.clear()
             try:
                 fleet.heartbeat(self._db, self._row)
-                if self._lease_s is not None:
-                    jobs.renew(self._db, self._row.id, self._lease_s)
+                names = self._working.names()
+                if names:
+                    jobs.renew(self._db, self._row.id, self._lease_s, only=names)
             except ServiceError as error:
                 log.warning("no heartbeat: %s", error)
             self._changed.wait(HEARTBEAT_S)

@@ -28,6 +28,7 @@ from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
 from moderation.tasks.messages import IMAGE, INFER, SCORE
 from moderation.tasks.score import ScoreRuntime, run_score
+from moderation.tasks.working import Working
 from moderation.wake import Waker
 from workers.consumer import Consumer
 from workers.hands import Hands, end_hands
@@ -64,7 +65,8 @@ def serve(settings: Settings, owner: str) -> int:
     with ExitStack() as stack:
         db = open_ready(settings)
         stack.callback(db.close)
-        heartbeat = Heartbeat(db, new_row(owner, ROLE), lease_s=settings.lease_seconds)
+        working = Working()
+        heartbeat = Heartbeat(db, new_row(owner, ROLE), working, lease_s=settings.lease_seconds)
         heartbeat.start()
         stack.callback(heartbeat.stop)
         stack.callback(release, db, owner)
@@ -98,7 +100,11 @@ def serve(settings: Settings, owner: str) -> int:
             max_attempts=settings.max_attempts,
             ahead=settings.video_chunks_ahead,
         )
-        hands = Hands("scorer", SCORERS, partial(score_next, scoring))
+        hands = Hands("scorer", SCORERS, partial(score_next, scoring, working))
+
+        def image(job_id: str) -> None:
+            with working.on(job_id):
+                run_image(job_id, runtime)
 
         def stopping() -> None:
             hands.stop()
@@ -111,7 +117,7 @@ def serve(settings: Settings, owner: str) -> int:
             queue=INFER,
             concurrency=settings.worker_concurrency,
             handlers={
-                IMAGE: lambda job_id: run_image(job_id, runtime),
+                IMAGE: image,
                 SCORE: lambda _chunk: hands.poke(),
             },
             on_ready=lambda: heartbeat.report(
@@ -133,13 +139,20 @@ def serve(settings: Settings, owner: str) -> int:
         return EXIT_OK if consumer.stopping else EXIT_FAILED
 
 
-def score_next(runtime: ScoreRuntime) -> bool:
+def score_next(runtime: ScoreRuntime, working: Working) -> bool:
     """Score the chunk that has waited longest; False when there is none."""
-    part = chunks.candidate(runtime.db, Stage.SCORE, max_attempts=runtime.max_attempts)
-    if part is None:
-        return False
-    run_score(part.job_id, part.number, runtime)
-    return True
+
+    def choose(busy: frozenset[str]) -> str | None:
+        most = runtime.max_attempts
+        part = chunks.candidate(runtime.db, Stage.SCORE, max_attempts=most, without=busy)
+        return None if part is None else part.name
+
+    with working.chosen(choose) as name:
+        if name is None:
+            return False
+        job_id, _, number = name.partition("/")
+        run_score(job_id, int(number), runtime)
+        return True
 
 
 def watch(scorer: Scorer, limit_s: float, db: Database, owner: str) -> None:

@@ -26,6 +26,7 @@ from moderation.tasks.files import LocalFiles, own_folder
 from moderation.tasks.messages import DELIVER, DERIVE, LIGHT, READ, VIDEO
 from moderation.tasks.reading import Reading
 from moderation.tasks.sweep import Sweeper
+from moderation.tasks.working import Working
 from moderation.wake import Waker
 from workers.consumer import Consumer
 from workers.hands import Hands, end_hands
@@ -60,7 +61,8 @@ def serve(settings: Settings, name: str) -> int:
     with ExitStack() as stack:
         db = open_ready(settings)
         stack.callback(db.close)
-        heartbeat = Heartbeat(db, new_row(name, ROLE), lease_s=settings.lease_seconds)
+        working = Working()
+        heartbeat = Heartbeat(db, new_row(name, ROLE), working, lease_s=settings.lease_seconds)
         heartbeat.start()
         stack.callback(heartbeat.stop)
         stack.callback(release, db, name)
@@ -82,6 +84,7 @@ def serve(settings: Settings, name: str) -> int:
             waker=waker,
             producer=producer,
             owner=name,
+            working=working,
         )
         deriver = Deriver(
             db=db,

@@ -8,13 +8,23 @@ chunk is gone with its job: a write after that finds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from moderation.policy import Policy
 from moderation.store.codec import clock, load_policy
@@ -54,6 +64,10 @@ class Candidate:
     job_id: str
     number: int
 
+    @property
+    def name(self) -> str:
+        return chunk_name(self.job_id, self.number)
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkClaim:
@@ -82,11 +96,22 @@ def chunk_name(job_id: str, number: int) -> str:
     return f"{job_id}/{number}"
 
 
+def chunk_keys(names: Iterable[str]) -> list[tuple[str, int]]:
+    """(job, number) of those names that are of chunks."""
+    parts = (name.partition("/") for name in names)
+    return sorted((job_id, int(number)) for job_id, _, number in parts if number)
+
+
 def candidate(
-    db: Database, stage: Stage, *, max_attempts: int, now: datetime | None = None
+    db: Database,
+    stage: Stage,
+    *,
+    max_attempts: int,
+    without: Collection[str] = (),
+    now: datetime | None = None,
 ) -> Candidate | None:
     """The chunk of a stage that should be claimed next: of the most urgent job, then the one
-    that has waited longest. Raises StoreError."""
+    that has waited longest. without: names of chunks that are not wanted. Raises StoreError."""
     moment = clock(now)
     query = (
         select(job.c.priority, chunk.c.due, chunk.c.job_id, chunk.c.number)
@@ -95,6 +120,7 @@ def candidate(
             chunk.c.stage == stage.value,
             chunk.c.due <= moment,
             chunk.c.attempt < attempts_of(stage, max_attempts),
+            tuple_(chunk.c.job_id, chunk.c.number).not_in(chunk_keys(without)),
             _free(moment),
             *_works_on(moment),
         )

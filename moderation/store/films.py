@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -71,10 +71,16 @@ class Progress:
 
 
 def next_step(
-    db: Database, *, at_once: int, max_attempts: int, now: datetime | None = None
+    db: Database,
+    *,
+    at_once: int,
+    max_attempts: int,
+    without: Collection[str] = (),
+    now: datetime | None = None,
 ) -> Step | None:
     """The video job that should be brought on next. While `at_once` of them are under way, no
-    other is begun; one that follows another never is. Raises StoreError."""
+    other is begun; one that follows another never is. without: ids of jobs that are not wanted.
+    Raises StoreError."""
     moment = clock(now)
     follows = exists().where(
         outbox.c.job_id == job.c.id, outbox.c.kind == "task", outbox.c.state == HELD
@@ -88,6 +94,7 @@ def next_step(
             job.c.attempt < max_attempts,
             job.c.cancel_requested.is_(False),
             or_(job.c.deadline.is_(None), job.c.deadline > moment),
+            job.c.id.not_in(sorted(without)),
             ~follows,
         )
         .order_by(job.c.priority.desc(), job.c.queued, job.c.id)

@@ -6,11 +6,22 @@ then writes is refused. Leases of chunks are prolonged and given back together w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
-from moderation.store.chunks import backoff
+from moderation.store.chunks import backoff, chunk_keys
 from moderation.store.codec import clock, load_policy
 from moderation.store.ending import (
     cancelled,
@@ -124,8 +135,17 @@ _CLAIMED = (
 )
 
 
-def renew(db: Database, owner: str, lease_s: float, *, now: datetime | None = None) -> int:
+def renew(
+    db: Database,
+    owner: str,
+    lease_s: float,
+    *,
+    only: Collection[str] | None = None,
+    now: datetime | None = None,
+) -> int:
     """Prolongs the leases of the owner, of jobs and of chunks; how many. Raises StoreError.
+
+    only: ids of jobs and names of chunks; None: all of them.
 
     Not those of jobs past their deadline: a thread that hangs beside a living heartbeat would
     keep its job for ever. Their leases run out, and the sweeper ends them.
@@ -133,11 +153,15 @@ def renew(db: Database, owner: str, lease_s: float, *, now: datetime | None = No
     moment = clock(now)
     until = moment + timedelta(seconds=lease_s)
     in_time = or_(job.c.deadline.is_(None), job.c.deadline > moment)
+    wanted = true() if only is None else job.c.id.in_(sorted(only))
+    wanted_chunks = true() if only is None else _any_of(chunk_keys(only))
     with db.begin() as connection:
         renewed = connection.execute(
-            update(job).where(job.c.id.in_(_running_of(owner, in_time))).values(lease_until=until)
+            update(job)
+            .where(job.c.id.in_(_running_of(owner, in_time, wanted)))
+            .values(lease_until=until)
         ).rowcount
-        held = _chunks_of(connection, owner, in_time)
+        held = _chunks_of(connection, owner, in_time, wanted_chunks)
         if held:
             connection.execute(
                 update(chunk).where(_any_of(held), chunk.c.owner == owner).values(lease_until=until)
@@ -261,7 +285,7 @@ def _running_of(owner: str, *conditions: ColumnElement[bool]) -> Select[tuple[st
 def _chunks_of(
     connection: Connection, owner: str, *conditions: ColumnElement[bool]
 ) -> list[tuple[str, int]]:
-    """The chunks of the owner, locked in order; `conditions` on their jobs."""
+    """The chunks of the owner, locked in order; `conditions` on them and their jobs."""
     query = (
         select(chunk.c.job_id, chunk.c.number)
         .join(job, job.c.id == chunk.c.job_id)

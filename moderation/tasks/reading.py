@@ -16,6 +16,7 @@ from moderation.tasks.files import LocalFiles
 from moderation.tasks.read import ReadRuntime, run_read
 from moderation.tasks.secret import sampling_secret
 from moderation.tasks.video import VideoRuntime, run_video
+from moderation.tasks.working import Working
 from moderation.video.dedupe import DedupeOptions
 from moderation.video.ffmpeg import program
 from moderation.video.look import look
@@ -32,6 +33,7 @@ class Reading:
     video: VideoRuntime
     read: ReadRuntime
     at_once: int
+    working: Working
 
     @classmethod
     def from_settings(
@@ -44,6 +46,7 @@ class Reading:
         waker: Wake,
         producer: Enqueue,
         owner: str,
+        working: Working,
     ) -> Self:
         """Raises ConfigError: no ffmpeg, no manifests, no place for the secret."""
         options = ReadOptions(program(settings.ffmpeg), max_pixels=settings.max_pixels)
@@ -81,21 +84,28 @@ class Reading:
             max_attempts=settings.max_attempts,
             ahead=settings.video_chunks_ahead,
         )
-        return cls(video, read, settings.videos_at_once)
+        return cls(video, read, settings.videos_at_once, working)
 
     def once(self) -> bool:
         """Do the one thing that has waited longest; False when there is nothing to do. Raises
         ServiceError when the database does not answer."""
-        db, most = self.read.db, self.read.max_attempts
-        step = films.next_step(db, at_once=self.at_once, max_attempts=most)
-        part = chunks.candidate(db, Stage.READ, max_attempts=most)
-        if step is None and part is None:
-            return False
-        if part is None or (
-            step is not None and (step.urgency, step.queued) <= (part.urgency, part.due)
-        ):
-            if step is not None:
-                run_video(step.job_id, self.video)
+        with self.working.chosen(self._next) as name:
+            if name is None:
+                return False
+            job_id, _, number = name.partition("/")
+            if number:
+                run_read(job_id, int(number), self.read)
+            else:
+                run_video(job_id, self.video)
             return True
-        run_read(part.job_id, part.number, self.read)
-        return True
+
+    def _next(self, busy: frozenset[str]) -> str | None:
+        """The job or the chunk that has waited longest, without those that are in hand."""
+        db, most = self.read.db, self.read.max_attempts
+        step = films.next_step(db, at_once=self.at_once, max_attempts=most, without=busy)
+        part = chunks.candidate(db, Stage.READ, max_attempts=most, without=busy)
+        if part is None:
+            return None if step is None else step.job_id
+        if step is not None and (step.urgency, step.queued) <= (part.urgency, part.due):
+            return step.job_id
+        return part.name

@@ -6,9 +6,10 @@ Between the steps the job is parked, and its chunks are read and scored by whoev
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -44,6 +45,8 @@ from moderation.video.source import ReadOptions
 
 log = logging.getLogger(__name__)
 
+KEPT_FRAMES: Final = 2_000_000
+"""Frames of all kept indexes: 18 MB."""
 TIMINGS: Final = "timings_ms"
 """Beside the film's own facts, as the job keeps them."""
 
@@ -52,6 +55,33 @@ class Files(Protocol):
     """Media as files of this machine; raises NotFoundError, BlobError."""
 
     def open(self, blob_key: str) -> AbstractContextManager[Path]: ...
+
+
+class Indexes:
+    """The frame indexes of the films that were worked on last; used by many threads."""
+
+    def __init__(self, most_frames: int = KEPT_FRAMES) -> None:
+        self._most_frames = most_frames
+        self._lock = threading.Lock()
+        # In the order of their last use.
+        self._kept: dict[str, FrameIndex] = {}
+
+    def get(self, sha256: str) -> FrameIndex | None:
+        with self._lock:
+            found = self._kept.pop(sha256, None)
+            if found is not None:
+                self._kept[sha256] = found
+            return found
+
+    def put(self, sha256: str, index: FrameIndex) -> None:
+        with self._lock:
+            self._kept.pop(sha256, None)
+            self._kept[sha256] = index
+            while len(self._kept) > 1 and self._frames() > self._most_frames:
+                del self._kept[next(iter(self._kept))]
+
+    def _frames(self) -> int:
+        return sum(len(index) for index in self._kept.values())
 
 
 @dataclass(frozen=True)
@@ -73,6 +103,7 @@ class VideoRuntime:
     lease_s: float
     max_attempts: int
     ahead: int
+    indexes: Indexes = field(default_factory=Indexes)
 
 
 def run_video(job_id: str, runtime: VideoRuntime) -> JobState | None:
@@ -108,12 +139,12 @@ def run_video(job_id: str, runtime: VideoRuntime) -> JobState | None:
 
 
 def _step(claim: Claim, runtime: VideoRuntime) -> JobState | None:
-    rows = films.chunks_of(runtime.db, claim.job_id)
-    if claim.film is None or not rows:
+    if claim.film is None:
         return _plan(claim, runtime)
+    rows = films.chunks_of(runtime.db, claim.job_id)
     film = Film.from_json(claim.film)
     frames = [frame for row in rows for frame in _frames(row)]
-    rounds = max(row.round for row in rows) + 1
+    rounds = max((row.round for row in rows), default=0) + 1
     if rounds < ROUNDS:
         index = _index(claim, runtime)
         parts = look_closer(frames, claim.policy, film, index, first=len(rows))
@@ -127,7 +158,7 @@ def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
     sampling = sampling_of(claim, runtime)
     scenes = None
     with runtime.files.open(claim.media.blob_key) as path:
-        probed = runtime.probe(path, runtime.limits)
+        probed = _remembered(claim, runtime.probe(path, runtime.limits), runtime)
         if sampling.mode == "scene":
             scenes = runtime.scenes(path, probed.info, runtime.reading)
     probe_ms = (datetime.now(UTC) - began).total_seconds() * 1000
@@ -137,8 +168,17 @@ def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
 
 
 def _index(claim: Claim, runtime: VideoRuntime) -> FrameIndex:
+    """Of the file, whose bytes never change: all of it is read for it, so it is kept a while."""
+    known = runtime.indexes.get(claim.media.sha256)
+    if known is not None:
+        return known
     with runtime.files.open(claim.media.blob_key) as path:
-        return runtime.probe(path, runtime.limits).index
+        return _remembered(claim, runtime.probe(path, runtime.limits), runtime).index
+
+
+def _remembered(claim: Claim, probed: Probed, runtime: VideoRuntime) -> Probed:
+    runtime.indexes.put(claim.media.sha256, probed.index)
+    return probed
 
 
 def _park(

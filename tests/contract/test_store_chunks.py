@@ -181,6 +181,13 @@ class TestClaim:
             assert take(db, found.job_id, found.number, Stage.READ, at=1) is not None
         assert order == [(urgent, 0), (usual, 0), (usual, 1)]
 
+    def test_those_in_hand_are_left_out(self, db: Database) -> None:
+        job_id = planned(db, 2)
+        busy = [f"{job_id}/0", job_id, "job_other/7"]
+        found = chunks.candidate(db, Stage.READ, max_attempts=5, without=busy, now=later(1))
+        assert found is not None
+        assert found.name == f"{job_id}/1"
+
 
 class TestEnds:
     def test_each_end_lets_the_next_one_in_and_the_last_brings_the_job_on(
@@ -291,6 +298,18 @@ class TestFailures:
         assert chunks.candidate(db, Stage.READ, max_attempts=5, now=later(16)) is not None
         assert take(db, job_id, 1, Stage.READ, "w3", at=16) is None
 
+    def test_what_nobody_works_on_is_not_renewed_with_the_rest(self, db: Database) -> None:
+        job_id = planned(db, 2)
+        kept, lost = (taken(db, job_id, n, Stage.READ) for n in range(2))
+        step = jobs.claim(db, submit(db, "b"), "w1", LEASE_S, now=NOW)
+        assert step is not None
+        assert jobs.renew(db, "w1", LEASE_S, only=[kept.name], now=later(10)) == 1
+        assert jobs.renew(db, "w1", LEASE_S, only=[], now=later(10)) == 0
+        assert sweep(db, 16).expired == 2
+        assert take(db, job_id, lost.number, Stage.READ, "w2", at=16) is not None
+        assert take(db, job_id, kept.number, Stage.READ, "w2", at=16) is None
+        assert jobs.renew(db, "w1", LEASE_S, only=[step.job_id], now=later(17)) == 0
+
     def test_a_chunk_past_its_jobs_deadline_is_not_renewed(self, db: Database) -> None:
         job_id = planned(db, 1, deadline=later(60))
         taken(db, job_id, 0, Stage.READ)
@@ -363,6 +382,25 @@ class TestNextStep:
         step = films.next_step(db, at_once=1, max_attempts=5, now=later(3))
         assert step is not None
         assert step.job_id == first, "what was begun goes on"
+
+    def test_those_in_hand_are_left_out(self, db: Database) -> None:
+        first, second = submit(db), submit(db, "b")
+        for busy, expected in (([], first), ([first], second), ([first, second], None)):
+            step = films.next_step(db, at_once=9, max_attempts=5, without=busy, now=later(1))
+            assert (None if step is None else step.job_id) == expected
+
+    def test_one_that_follows_another_waits_for_it(self, db: Database) -> None:
+        submit(db)
+        media = NewMedia("a".ljust(64, "0"), 9, "mp4", "default/a", kind="video")
+        again = jobs.submit(
+            db, NewItem("default", media, POLICY), dedupe_models=("m@1",), now=later(1)
+        )
+        assert again.follows
+        planned_ = films.next_step(db, at_once=9, max_attempts=5, now=later(2))
+        assert planned_ is not None
+        assert planned_.job_id != again.job_id
+        busy = [planned_.job_id]
+        assert films.next_step(db, at_once=9, max_attempts=5, without=busy, now=later(2)) is None
 
     def test_a_job_given_back_waits(self, db: Database) -> None:
         claim = jobs.claim(db, submit(db), "media", LEASE_S, now=NOW)

@@ -35,7 +35,8 @@ from moderation.tasks.reading import Reading
 from moderation.tasks.score import ScoreRuntime, run_score
 from moderation.tasks.secret import sampling_secret, sampling_seed
 from moderation.tasks.sweep import Sweeper
-from moderation.tasks.video import VideoRuntime, pack_frames, run_video
+from moderation.tasks.video import Indexes, VideoRuntime, pack_frames, run_video
+from moderation.tasks.working import Working
 from moderation.types import Decision, InputKey, LabelScore, Status, Verdict
 from moderation.video.dedupe import DedupeOptions
 from moderation.video.pack import dump_pack
@@ -126,6 +127,7 @@ class Works:
                 dedupe=DedupeOptions(),
             ),
             at_once=2,
+            working=Working(),
         )
         self.score = ScoreRuntime(**common, packs=packs, scorer=scorer, owner="infer-1")
 
@@ -452,6 +454,36 @@ def test_scenes_are_looked_for_where_the_job_asks_for_them(works: Callable[..., 
     for start, end in ((0.5, 4.0), (4.0, 11.0), (11.0, 19.5)):
         assert any(start < time_s < end for time_s in moments)
     assert len(moments) < 12
+
+
+def test_a_film_is_probed_once_by_a_worker_and_again_by_another(
+    works: Callable[..., Works],
+) -> None:
+    here = works(red=[RED])
+    probes: list[Path] = []
+
+    def probe(path: Path, limits: ProbeLimits) -> Any:
+        probes.append(path)
+        return here.reel.probe(path, limits)
+
+    here.change(video={"probe": probe})
+    job_id = here.submit()
+    for _ in range(3):  # planned, and a part of it looked at
+        assert here.reading.once() | here.score_one()
+    here.change(video={"indexes": Indexes()})
+    here.work()
+    assert here.verdict(job_id).decision is Decision.BLOCK
+    assert len(probes) == 2
+
+
+def test_the_indexes_of_the_latest_films_are_kept() -> None:
+    kept = Indexes(most_frames=100)
+    one = Reel(length_s=2.0).index  # 50 frames
+    for name in "abac":
+        kept.put(name, one)
+    assert [name for name in "abc" if kept.get(name) is not None] == ["a", "c"]
+    kept.put("long", Reel(length_s=10.0).index)
+    assert [name for name in ("a", "c", "long") if kept.get(name)] == ["long"]
 
 
 def _moments(asks: bytes) -> list[float]:
