@@ -49,9 +49,11 @@ class Incoming:
 
     @contextmanager
     def file(self, limit: int, expected: int = 0) -> Iterator[IncomingFile]:
-        """A new file of at most `limit` bytes, gone when the block ends; room for `expected`
-        bytes is kept for it from the start. Raises OverloadedError, BlobError."""
-        with self._room(expected) as room:
+        """A new file of at most `limit` bytes, gone when the block ends. It takes room as it
+        grows: who announces much and sends little keeps nobody out. Raises OverloadedError, at
+        once where there is no room for `expected` bytes; BlobError."""
+        with self._room() as room:
+            self._check(expected)
             with _disk_errors():
                 path, stream = self._create()
             with stream:
@@ -70,10 +72,9 @@ class Incoming:
             stream.close()  # another process swept it in the moment before it was locked
 
     @contextmanager
-    def _room(self, expected: int) -> Iterator[Room]:
+    def _room(self) -> Iterator[Room]:
         room = Room(self)
         try:
-            room.grow(expected)
             yield room
         finally:
             self.take(-room.held)
@@ -81,9 +82,12 @@ class Incoming:
     def take(self, count: int) -> None:
         """Take room, or give it back (a negative number). Raises OverloadedError."""
         with self._lock:
-            if count > self._free:
-                raise OverloadedError("Too many videos come in at once; try again later.")
+            self._check(count)
             self._free -= count
+
+    def _check(self, count: int) -> None:
+        if count > self._free:
+            raise OverloadedError("Too many videos come in at once; try again later.")
 
 
 class Room:

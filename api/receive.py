@@ -24,8 +24,8 @@ AT_ONCE: Final = 1024 * 1024
 
 @asynccontextmanager
 async def file(gateway: Gateway, expected: int = 0) -> AsyncIterator[IncomingFile]:
-    """A new file for a video, gone when the block ends; room for `expected` bytes is kept for
-    it. Raises OverloadedError, BlobError."""
+    """A new file for a video, gone when the block ends. Raises OverloadedError, at once where
+    there is no room for `expected` bytes; BlobError."""
     limit = gateway.settings.max_video_bytes
     made = gateway.incoming.file(limit, min(expected, limit))
     opened = await in_thread(made.__enter__)
