@@ -12,7 +12,7 @@ from api.deps import Gateway, in_thread
 from api.problems import respond
 from moderation.types import Problem
 
-RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class UnsatisfiableError(ValueError):
