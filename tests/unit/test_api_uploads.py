@@ -395,3 +395,25 @@ def test_a_store_that_does_not_delete_harms_nobody(
     assert len(pieces(gate)) == 1
     assert uploads.prune(gate.stack.db, gate.blobs) == 1
     assert pieces(gate) == []
+
+
+def test_pieces_and_film_may_lie_in_s3(
+    tmp_path: Path, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    store = {"blob_url": "s3://media/uploads-test", "s3_endpoint": s3_endpoint}
+    data = film(300_000)
+    with running(tmp_path / "home", finish=False, **store) as gate:
+        path = begin(gate, len(data))
+        assert patch(gate, path, 0, data[:100_000]).status_code == 204
+        assert patch(gate, path, 100_000, data[100_000:]).status_code == 204
+        row = uploads.get(gate.stack.db, "default", path.rpartition("/")[2])
+        keys = [part.blob_key for part in uploads.parts(gate.stack.db, row.id)]
+        assert [gate.blobs.size(key) for key in keys] == [100_000, len(data) - 100_000]
+        answer = take(gate, path)
+        assert answer.status_code == 202
+        assert stored(gate, answer) == data
+        assert not any(gate.blobs.exists(key) for key in keys)
+        assert list((tmp_path / "home" / "incoming").iterdir()) == []
