@@ -110,7 +110,8 @@ def test_frame_rates(tmp_path: Path, fps: str, extension: str) -> None:
 @pytest.mark.parametrize("extension", ["mp4", "mkv"])
 def test_ten_seconds_between_key_frames(tmp_path: Path, extension: str) -> None:
     film = counter.write(tmp_path / "film.y4m", 256)
-    path = write(tmp_path / f"film.{extension}", "-i", str(film), *X264, "-g", "250", "-sc_threshold", "0")
+    words = (*X264, "-g", "250", "-sc_threshold", "0")
+    path = write(tmp_path / f"film.{extension}", "-i", str(film), *words)
     probed = check(path, steady(frames=256), 256 / 25)
     assert probed.index.keyframes == pytest.approx((0.0, 10.0), abs=0.001)
 
@@ -191,8 +192,8 @@ def test_sound_after_the_picture(master: Path, tmp_path: Path, extension: str) -
             "ts",
             marks=pytest.mark.xfail(
                 strict=True,
-                reason="1.44 s long: of one packet the container tells no start, and its time stamp "
-                "of 1.4 s counts from 0",
+                reason="1.44 s long: of one packet the container tells no start, and its time "
+                "stamp of 1.4 s counts from 0",
             ),
         ),
         "avi",
