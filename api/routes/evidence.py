@@ -184,7 +184,7 @@ def _evidence(found: Shown) -> Evidence:
     return Evidence(
         item_id=found.item_id,
         kind="video" if is_video else "image",
-        duration_s=found.duration_s,
+        duration_s=_rounded(found.duration_s),
         still=None if is_video else _still(base, "picture"),
         boxes=[] if is_video else [box for some in boxes.values() for box in some],
         proxy=f"{base}/proxy.mp4" if is_video else None,
@@ -209,7 +209,7 @@ def _scores(gateway: Gateway, tenant: str, item_id: str) -> Scores:
     return Scores(
         item_id=item_id,
         policy=found.policy.ref,
-        duration_s=found.duration_s,
+        duration_s=_rounded(found.duration_s),
         thresholds={
             rule.label: Thresholds(review_at=rule.review_at, block_at=rule.block_at)
             for rule in found.policy.rules
@@ -230,6 +230,10 @@ def _series(packed: PackedScores) -> Series:
             for label, column in zip(packed.labels, columns, strict=True)
         },
     )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _json(told: BaseModel) -> Response:

@@ -30,8 +30,6 @@ from moderation.video.still import still
 
 log = logging.getLogger(__name__)
 
-LEASE_S: Final = 30.0
-"""A derivative that nobody renewed for so long has lost its maker."""
 PROXY: Final = "proxy.mp4"
 PICTURES: Final = ("picture.webp", "picture-blur.webp")
 FRAME: Final = re.compile(r"frame-(\d{1,9})(-blur)?\.webp")
@@ -67,7 +65,9 @@ class Deriver:
         """Make one; False when none waits. Raises ServiceError when the database is away."""
         free = self.proxies.acquire(blocking=False)
         try:
-            claimed = derivatives.claim(self.db, lease_s=LEASE_S, without=None if free else PROXY)
+            claimed = derivatives.claim(
+                self.db, lease_s=self.settings.lease_seconds, without=None if free else PROXY
+            )
             if claimed is None:
                 return False
             if free and claimed[0].name != PROXY:
@@ -152,7 +152,7 @@ class Deriver:
         ended = threading.Event()
 
         def renew() -> None:
-            while not ended.wait(LEASE_S / 3):
+            while not ended.wait(self.settings.lease_seconds / 3):
                 try:
                     derivatives.renew(self.db, row)
                 except ServiceError as error:
