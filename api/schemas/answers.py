@@ -21,7 +21,7 @@ class _Answer(BaseModel):
 
 
 class Accepted(_Answer):
-    """A picture that is not decided yet. `Location` leads to the item."""
+    """A picture or video that is not decided yet. `Location` leads to the item."""
 
     id: str = Field(description="the item; the verdict will carry the same id")
     job_id: str

@@ -43,7 +43,7 @@ class Evidence(_Answer):
     item_id: str
     kind: Literal["image", "video"]
     duration_s: float | None = Field(description="of a video, once it is known")
-    still: Still | None
+    still: Still | None = None
     boxes: list[list[float]] = Field(description="of a picture, as in `segments`")
     proxy: str | None = Field(description="path of a film of at most 480 lines, without sound")
     segments: list[SegmentEvidence]
