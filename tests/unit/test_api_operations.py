@@ -125,7 +125,7 @@ def test_the_examples_are_of_their_schemas(gate: Gate) -> None:
                         jsonschema_rs.validator_for(schema).validate(content["example"])
                         checked += 1
                     else:
-                        assert status == "200", path
+                        assert status in ("200", "206"), path
     assert checked > 50
 
 
