@@ -34,8 +34,8 @@ MAX_KEPT: Final = 10_000
 bearer = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
-    description="An API key. Scopes: `media:write` submits and cancels, `results:read` reads, "
-    "`admin` may do all of it.",
+    description="An API key. Scopes: `media:write` submits, cancels and deletes, `results:read` "
+    "reads, `admin` may do all of it.",
 )
 
 

@@ -17,14 +17,14 @@ from moderation.errors import MediaError, NotFoundError, ServiceError
 from moderation.film import Film
 from moderation.images import DecodePlan
 from moderation.settings import Settings
-from moderation.stills import MAX_SIDE, webp, whole
+from moderation.stills import MAX_SIDE, Pixels, webp, whole
 from moderation.store import derivatives, films
 from moderation.store.derivatives import DerivativeRow, Made, Source
 from moderation.store.engine import Database
 from moderation.types import InputKey
 from moderation.video.derive import proxy
 from moderation.video.ffmpeg import program
-from moderation.video.probe import ProbeLimits, VideoInfo, probe
+from moderation.video.probe import Probed, ProbeLimits, VideoInfo, probe
 from moderation.video.source import ReadOptions
 from moderation.video.still import still
 
@@ -128,9 +128,18 @@ class Deriver:
         wanted = FRAME.fullmatch(row.name)
         if wanted is None:
             raise MediaError(f"a video has nothing called {row.name}", code="not_found")
-        time_s = int(wanted[1]) / 1000
-        frame = still(path, time_s, info, reading, max_side=MAX_SIDE)
+        frame = self._frame(path, int(wanted[1]) / 1000, info, reading)
         return self._put(key, webp(frame, covered=wanted[2] is not None))
+
+    def _frame(self, path: Path, time_s: float, info: VideoInfo, reading: ReadOptions) -> Pixels:
+        """The frame that begins at a time, or the next one; the last where no other comes."""
+        try:
+            return still(path, time_s, info, reading, max_side=MAX_SIDE)
+        except MediaError:
+            if time_s > info.held_s:
+                raise
+        index = self._probed(path).index
+        return still(path, index.shown_at(time_s), info, reading, max_side=MAX_SIDE, index=index)
 
     def _put(self, key: str, data: bytes) -> Made:
         self.blobs.put(key, data)
@@ -139,12 +148,13 @@ class Deriver:
     def _info(self, row: DerivativeRow, path: Path) -> VideoInfo:
         """What a job has found of the film; looked at anew where none has yet."""
         told = films.film_of_media(self.db, row.media_id)
-        if told is not None:
-            return Film.from_json(told).info
+        return self._probed(path).info if told is None else Film.from_json(told).info
+
+    def _probed(self, path: Path) -> Probed:
         limits = ProbeLimits(
             max_duration_s=self.settings.max_video_seconds, max_pixels=self.settings.max_pixels
         )
-        return probe(path, limits).info
+        return probe(path, limits)
 
     @contextmanager
     def _renewing(self, row: DerivativeRow) -> Iterator[None]:
