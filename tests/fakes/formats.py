@@ -59,6 +59,7 @@ FORMATS: tuple[Format, ...] = (
     *_f("VP8", "WebM.webm Matroska.mkv IVF.ivf AVI.avi", "-c:v", "libvpx", *VPX),
     *_f("VP9", "WebM.webm Matroska.mkv MP4.mp4 IVF.ivf", "-c:v", "libvpx-vp9", *VPX),
     *_f("AV1", "MP4.mp4 WebM.webm Matroska.mkv IVF.ivf OBU.obu", *AV1),
+    *_f("AV1", "AVIF.avif", *AV1, "-pix_fmt", "yuv420p", sniffed=False),
     *_f("MPEG-1", "MPEG-PS.mpg AVI.avi raw.m1v", "-c:v", "mpeg1video", "-q:v", "4"),
     *_f("MPEG-2", "MPEG-PS.mpg:vob VOB.vob MPEG-TS.ts MXF.mxf Matroska.mkv MP4.mp4 raw.m2v",
         "-c:v", "mpeg2video", "-q:v", "4", "-bf", "2"),
@@ -117,5 +118,4 @@ FORMATS: tuple[Format, ...] = (
     *_f("GIF", "GIF.gif", sniffed=False, tick_s=0.011),
     *_f("APNG", "APNG.apng", "-f", "apng", sniffed=False),
     *_f("WebP", "WebP.webp", "-c:v", "libwebp_anim", "-quality", "60", sniffed=False),
-    *_f("AV1", "AVIF.avif", *AV1, "-pix_fmt", "yuv420p", sniffed=False),
 )  # fmt: skip

@@ -131,3 +131,11 @@ def test_a_film_that_changes_its_size_and_codec(
     second = write(tmp_path / f"second.{extension}", *red, *codec)
     data = (films / f"dark.{extension}").read_bytes() + second.read_bytes()
     assert examine(made(tmp_path / f"both.{extension}", data)).decision is Decision.BLOCK
+
+
+@pytest.mark.xfail(strict=True, reason="looked at as one JPEG picture; what follows it is a note")
+def test_jpeg_pictures_in_a_row(tmp_path: Path, examine: Examine) -> None:
+    """A raw Motion JPEG stream begins as any JPEG file does."""
+    source = f"{DARK},select='lt(n,1)'[a];{RED}[b];[a][b]concat=n=2"
+    words = ("-f", "lavfi", "-i", source, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
+    assert examine(write(tmp_path / "film.mjpeg", *words)).decision is not Decision.PASS
