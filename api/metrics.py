@@ -28,7 +28,7 @@ class Metrics:
         )
         self._accept = Histogram(
             "moderation_ingest_seconds",
-            "Time to check, hash, store and submit one picture",
+            "Time to check, hash, store and submit one picture, or one video that has come in",
             buckets=BUCKETS,
             registry=self.registry,
         )

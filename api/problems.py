@@ -79,6 +79,8 @@ def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Respo
     extra = dict(headers or {})
     if problem.status == 401:
         extra.setdefault("WWW-Authenticate", 'Bearer realm="moderation"')
+    if problem.status == 408:
+        extra.setdefault("Connection", "close")
     if problem.status == 503:
         extra.setdefault("Retry-After", str(RETRY_AFTER_S))
     return Response(problem.model_dump_json(), problem.status, headers=extra, media_type=MEDIA_TYPE)

@@ -84,6 +84,11 @@ class Site:
         return sha256
 
 
+def whole_answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr("api.tus.PIECE_BYTES", 100_000)
@@ -144,7 +149,7 @@ def test_a_sender_that_falls_silent_is_left_and_every_byte_is_kept(site: Site, c
     location = site.client().uploader(file_stream=io.BytesIO(DATA)).create_url()
     with site.open(location, 0) as connection:
         connection.sendall(DATA[:count])
-        answer = connection.recv(4096)
+        answer = whole_answer(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"upload_stalled" in answer
     assert site.offset(location) == count

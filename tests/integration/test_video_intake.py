@@ -24,6 +24,7 @@ from tests.fakes.gateway import Stack
 from tests.integration.media import PICTURE, SOUND, write
 from tests.integration.served import KEY, Served, until
 from tests.integration.test_gateway_server import AUTH, ROOT, free_port, serving
+from tests.integration.test_tus import whole_answer
 from tests.unit.test_api_videos import MP4, film
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -53,6 +54,24 @@ def test_a_request_that_breaks_off_leaves_nothing(tmp_path: Path, kind: str, siz
         assert not [path for path in (tmp_path / "home" / "media").rglob("*") if path.is_file()]
         again = httpx.post(f"http://127.0.0.1:{port}/v1/videos", content=film(), headers=AUTH)
         assert again.status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "multipart/form-data; boundary=b"])
+def test_a_sender_that_falls_silent_is_left(tmp_path: Path, kind: str) -> None:
+    stack = Stack(tmp_path / "home", stall_timeout=0.3)
+    body = parts(film(100)) if "multipart" in kind else film(100)
+    with serving(stack) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(
+                f"POST /v1/videos HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {STACK_KEY}\r\n"
+                f"Content-Type: {kind}\r\nContent-Length: 9000000\r\n\r\n".encode()
+            )
+            client.sendall(body)
+            answer = whole_answer(client)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"upload_stalled" in answer
+        assert list((tmp_path / "home" / "incoming").iterdir()) == []
+        assert stack.producer.sent == []
 
 
 @pytest.fixture
