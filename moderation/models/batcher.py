@@ -3,6 +3,7 @@
 Knows no queue system, no network and no pixels: `run` takes a list of items and returns as
 many results. The window opens when the first item comes, so that a lone item waits at most
 `max_delay_s`, items that gathered during a run go at once, and an idle batcher costs nothing.
+Patient items, of which a film has thousands, make way for others, but keep a part of each batch.
 Every item that was taken is answered exactly once.
 """
 
@@ -25,6 +26,9 @@ Result = TypeVar("Result")
 
 CLOSE_S = 20.0
 """How long `close` waits for the run under way: within the 30 s that a stop may take."""
+
+PATIENT_PART = 4
+"""One item in so many of a batch is a patient one where any waits: they are slow, not stuck."""
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class Batcher(Generic[Item, Result]):
         self._max_delay_s = max_delay_s
         self._max_queue = max_queue
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._patient: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._running: list[_Waiting[Item, Result]] = []
@@ -83,9 +88,11 @@ class Batcher(Generic[Item, Result]):
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
         self._thread.start()
 
-    def submit(self, items: Sequence[Item], *, deadline: float = math.inf) -> list[Future[Result]]:
+    def submit(
+        self, items: Sequence[Item], *, deadline: float = math.inf, patient: bool = False
+    ) -> list[Future[Result]]:
         """Queue the items of one caller, all or none. deadline: `time.monotonic()` after
-        which an item is answered ExpiredError and not run.
+        which an item is answered ExpiredError and not run. patient: others may go first.
 
         Raises OverloadedError when they do not fit, ServiceError after `close`. More items
         than the queue holds are taken while it is empty: else they could never run.
@@ -95,10 +102,11 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             if self._closed:
                 raise ServiceError("the scorer is closed")
-            if self._queue and len(self._queue) + len(waiting) > self._max_queue:
+            queued = self._queued()
+            if queued and queued + len(waiting) > self._max_queue:
                 self._refused += len(waiting)
-                raise OverloadedError(f"{len(self._queue)} items wait to be scored; try later")
-            self._queue.extend(waiting)
+                raise OverloadedError(f"{queued} items wait to be scored; try later")
+            (self._patient if patient else self._queue).extend(waiting)
             self._changed.notify()
         return [entry.future for entry in waiting]
 
@@ -116,7 +124,7 @@ class Batcher(Generic[Item, Result]):
                 expired=self._expired,
                 failed=self._failed,
                 refused=self._refused,
-                queued=len(self._queue),
+                queued=self._queued(),
                 run_seconds=self._run_seconds,
                 waited_seconds=self._waited_seconds,
                 sizes=dict(self._sizes),
@@ -149,8 +157,9 @@ class Batcher(Generic[Item, Result]):
     def _answer_rest(self) -> None:
         """ServiceError for all that is not answered yet."""
         with self._changed:
-            rest = [*self._running, *self._queue]
+            rest = [*self._running, *self._queue, *self._patient]
             self._queue.clear()
+            self._patient.clear()
         for entry in rest:
             _fail(entry.future, ServiceError("the scorer was closed", code="closed"))
 
@@ -169,17 +178,23 @@ class Batcher(Generic[Item, Result]):
         """Wait for the first item, then for company until the window ends or the batch is
         full. None after `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
-            end = self._queue[0].since + self._max_delay_s if self._queue else 0.0
+            self._changed.wait_for(lambda: self._queued() or self._closed)
+            first = min((line[0].since for line in (self._queue, self._patient) if line), default=0)
             self._changed.wait_for(
-                lambda: len(self._queue) >= self._max_batch or self._closed,
-                timeout=max(0.0, end - time.monotonic()),
+                lambda: self._queued() >= self._max_batch or self._closed,
+                timeout=max(0.0, first + self._max_delay_s - time.monotonic()),
             )
             if self._closed:
                 return None
-            count = min(self._max_batch, len(self._queue))
-            self._running = [self._queue.popleft() for _ in range(count)]
+            count = min(self._max_batch, self._queued())
+            kept = min(len(self._patient), max(1, self._max_batch // PATIENT_PART))
+            urgent = min(len(self._queue), count - kept if count > 1 else count)
+            self._running = [self._queue.popleft() for _ in range(urgent)]
+            self._running += [self._patient.popleft() for _ in range(count - urgent)]
             return self._running
+
+    def _queued(self) -> int:
+        return len(self._queue) + len(self._patient)
 
     def _run_batch(self, batch: list[_Waiting[Item, Result]]) -> None:
         started = time.monotonic()

@@ -242,3 +242,45 @@ def test_stats_tell_batch_sizes_and_waiting() -> None:
     assert (stats.batches, stats.items, stats.queued) == (3, 6, 0)
     assert stats.waited_seconds > 0
     assert stats.run_seconds > 0
+
+
+def test_patient_items_make_way_and_are_not_forgotten() -> None:
+    gate = Gate()
+    runner = batcher(gate)
+    first = runner.submit([0])
+    assert gate.entered.wait(10)
+    slow = runner.submit(range(10, 18), patient=True)
+    quick = runner.submit(range(1, 7))
+    gate.opened.set()
+    for future in (*first, *slow, *quick):
+        future.result(10)
+    assert gate.batches == [[0], [1, 2, 3, 10], [4, 5, 6, 11], [12, 13, 14, 15], [16, 17]]
+    runner.close()
+
+
+def test_with_a_batch_of_one_others_go_first() -> None:
+    gate = Gate()
+    runner = batcher(gate, max_batch=1)
+    runner.submit([0])
+    assert gate.entered.wait(10)
+    slow, quick = runner.submit([10], patient=True), runner.submit([1])
+    gate.opened.set()
+    assert [future.result(10) for future in (*quick, *slow)] == [2, 20]
+    assert gate.batches == [[0], [1], [10]]
+    runner.close()
+
+
+def test_patient_items_count_for_the_queue_and_are_answered_at_the_end() -> None:
+    gate = Gate()
+    runner = batcher(gate, max_queue=4)
+    runner.submit([0])
+    assert gate.entered.wait(10)
+    waiting = runner.submit([1, 2, 3], patient=True)
+    assert runner.stats().queued == 3
+    with pytest.raises(OverloadedError):
+        runner.submit([4, 5])
+    closing = threading.Thread(target=runner.close)
+    closing.start()
+    gate.opened.set()
+    closing.join(10)
+    assert all(future.exception(10) is not None for future in waiting)
