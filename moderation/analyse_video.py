@@ -96,6 +96,7 @@ class VideoAnalyser:
         with ThreadPoolExecutor(self.readers, thread_name_prefix="reader") as pool:
             for _ in range(ROUNDS):
                 wanted = len(frames) + sum(len(chunk.asks) for chunk in round_)
+                tell(len(frames), wanted, probed.info.duration_s)
                 for pack in self._packs(pool, path, round_, probed.info):
                     frames += score_pack(self.scorer, pack, probed.info, policy)
                     tell(len(frames), wanted, probed.info.duration_s)
@@ -145,7 +146,9 @@ def score_pack(
             frames_decoded=len(views),
             size_bytes=info.size_bytes,
         )
-        scored = scorer.score(DecodedImage(about, views, pack.pixels), floors=floors(policy))
+        decoded = DecodedImage(about, views, pack.pixels)
+        # A film has thousands of frames: pictures that somebody waits for go first.
+        scored = scorer.score(decoded, floors=floors(policy), patient=True)
         for view, one in zip(views, scored.scores, strict=True):
             peaks[view.time_s] = summarise(MediaScores((view,), (one,)))
     frames = []

@@ -118,6 +118,7 @@ def test_progress_counts_moments(tmp_path: Path) -> None:
     )
     analyser.analyse(film(tmp_path / "film.mp4"), POLICY, progress=lambda *at: told.append(at))
     scorer.close()
+    assert told[0][0] == 0, "what is to come is told at the beginning"
     assert told[-1][0] == told[-1][1]
     assert [at[0] for at in told] == sorted(at[0] for at in told)
     assert {at[2] for at in told} == {LENGTH_S}
