@@ -1,6 +1,7 @@
 """Which videos of a tenant show the same: fingerprints, and the links between them.
 
 A link is made once, when the later of two videos has been looked at, and read from either side.
+Of two that end at the same moment, PostgreSQL shows neither to the other: they stay unlinked.
 """
 
 from __future__ import annotations
