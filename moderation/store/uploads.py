@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import delete, func, insert, select, update
 
 from moderation.blobs import BlobStore
-from moderation.errors import ConflictError, NotFoundError, OverloadedError
+from moderation.errors import ConflictError, LimitError, NotFoundError, OverloadedError
 from moderation.ids import new_id
 from moderation.store.codec import clock
 from moderation.store.engine import Database
 from moderation.store.tables import upload, upload_part
+
+
+MAX_PARTS: Final = 20_000
+"""Of one upload: each costs a request to the media store when they are joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ def append(
     """The upload with one more piece, whose blob is stored already.
 
     Raises ConflictError (upload_offset) when it does not begin where the upload ends by now,
-    NotFoundError when there is no such upload any more, StoreError. Nothing is changed then.
+    NotFoundError when there is no such upload any more, LimitError (too_many_parts), StoreError.
+    Nothing is changed then.
     """
     end = part.start + part.size
     move = (
@@ -122,6 +128,12 @@ def append(
     with db.begin() as connection:
         moved = connection.execute(move).mappings().one_or_none()
         if moved is not None:
+            pieces = select(func.count()).where(upload_part.c.upload_id == row.id)
+            if connection.execute(pieces).scalar_one() >= MAX_PARTS:
+                raise LimitError(
+                    f"The upload came in {MAX_PARTS} pieces already; send larger ones.",
+                    code="too_many_parts",
+                )
             connection.execute(
                 insert(upload_part),
                 {

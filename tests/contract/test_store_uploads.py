@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moderation.blobs import FolderBlobs
-from moderation.errors import ConflictError, NotFoundError, OverloadedError
+from moderation.errors import ConflictError, LimitError, NotFoundError, OverloadedError
 from moderation.store import uploads
 from moderation.store.engine import Database
 from moderation.store.uploads import Part, UploadRow
@@ -64,6 +64,17 @@ def test_of_many_pieces_for_one_place_one_is_taken(db: Database) -> None:
     assert sum(together(offer)) == 1
     [part] = uploads.parts(db, row.id)
     assert uploads.get(db, "t", row.id, now=NOW).received == part.size
+
+
+def test_pieces_are_bounded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_PARTS", 2)
+    row = begin(db)
+    for start in range(2):
+        row = append(db, row, start, 1)
+    with pytest.raises(LimitError) as error:
+        append(db, row, 2, 1)
+    assert error.value.code == "too_many_parts"
+    assert uploads.get(db, "t", row.id, now=NOW) == row
 
 
 def test_an_upload_is_its_tenants_until_it_expires(db: Database) -> None:
