@@ -19,7 +19,6 @@ from moderation.store.codec import clock
 from moderation.store.engine import Database
 from moderation.store.tables import upload, upload_part
 
-
 MAX_PARTS: Final = 20_000
 """Of one upload: each costs a request to the media store when they are joined."""
 
