@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     precision: Literal["f32", "bf16", "f16", "int8", "auto"] = Field(
         default="f32", description="f32 gives the same scores on every machine"
     )
+    first_look: bool = Field(
+        default=True,
+        description="frames of video are first looked at in bf16, where the processor has it, "
+        "and again in the set precision where that could matter",
+    )
     threads: int = Field(default=0, ge=0, description="inference threads; 0: all cores")
     max_batch: int = Field(default=8, ge=1)
     max_delay_ms: float = Field(default=4.0, ge=0)

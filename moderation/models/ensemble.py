@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol, Self
@@ -13,16 +12,13 @@ from numpy.typing import NDArray
 
 from moderation.errors import InferenceError, SpecError
 from moderation.models.backends.base import Backend, Outputs, Pixels
+from moderation.models.cascade import DRIFT, Floors, ScoreTable, second_opinions
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact
 from moderation.models.spec import ModelSpec
 from moderation.models.weights import resolve
 from moderation.settings import Settings
 from moderation.types import InputKey, ViewScores
-
-Floors = Mapping[str, float]
-"""label -> the lowest score of it that matters to whoever asks; a label that is absent matters
-at any score. What lies below need not be known more exactly than that."""
 
 
 class Models(Protocol):
@@ -41,10 +37,6 @@ class Models(Protocol):
     ) -> list[ViewScores]: ...
     def describe(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
-
-
-Column = tuple[str, str, NDArray[np.float32]]
-"""A label, the model that answers it, and its score of every view."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,14 +60,15 @@ class Ensemble:
     It takes two to be sure: on ordinary pictures each errs by itself
     (docs/decisions/0004-models-agree-views-do-not.md).
 
-    A network all of whose labels others answer too is a second opinion. Where the caller names
-    floors it is not asked about a view whose mean it could not raise to its floor, even with
-    1.0; then the label has the first opinion's score, and its name
-    (docs/decisions/0011-second-opinions.md).
+    Where the caller names floors, networks are left out that could change nothing (`cascade`).
+    quick: the same networks in a precision that costs less, for the first look; by `id@version`.
     """
 
     def __init__(
-        self, networks: Sequence[Network], heads: Sequence[tuple[ModelSpec, Heads]]
+        self,
+        networks: Sequence[Network],
+        heads: Sequence[tuple[ModelSpec, Heads]],
+        quick: Mapping[str, Network] | None = None,
     ) -> None:
         loaded = {network.spec.ref for network in networks}
         for spec, _ in heads:
@@ -84,7 +77,10 @@ class Ensemble:
         if not networks:
             raise SpecError("no network is loaded")
         self._networks = networks
-        self._second = second_opinions(networks, heads)
+        second = second_opinions([n.spec for n in networks], [spec for spec, _ in heads])
+        self._second = [n for n in networks if n.spec.ref in second]
+        self._first = [n for n in networks if n.spec.ref not in second]
+        self._quick = quick or {}
         self._heads = heads
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
         self.keys = tuple(dict.fromkeys(network.key for network in networks))
@@ -99,6 +95,7 @@ class Ensemble:
         create = backend_class(settings.backend)
         networks = []
         heads = []
+        quick: dict[str, Network] = {}
         for spec in specs:
             if spec.input is None:
                 artefact = choose_artefact(spec, "numpy", "auto")
@@ -109,13 +106,19 @@ class Ensemble:
             backend = create(spec, resolve(spec, artefact, settings), settings)
             backend.load()
             networks.append(Network(spec, backend))
-        return cls(networks, heads)
+            if (precision := backend.quicker()) is not None:
+                changed = settings.model_copy(update={"precision": precision})
+                twin = create(spec, resolve(spec, artefact, settings), changed)
+                twin.load()
+                quick[spec.ref] = Network(spec, twin)
+        return cls(networks, heads, quick)
 
     def warm_up(self, max_batch: int) -> None:
         """Run the smallest and the largest batch once, so that the first caller is not slow."""
         blank = {key: np.zeros((key.height, key.width, 3), np.uint8) for key in self.keys}
         for size in sorted({1, max_batch}):
             self.score([blank] * size)
+            self.score([blank] * size, [{}] * size)
 
     def score(
         self,
@@ -124,65 +127,63 @@ class Ensemble:
     ) -> list[ViewScores]:
         """One ViewScores a view. floors: one a view; None: every network is asked. Raises
         InferenceError for a number that is not finite."""
-        floors = floors or [None] * len(views)
-        later = self._second if any(one is not None for one in floors) else ()
-        stacked = {key: np.stack([view[key] for view in views]) for key in self.keys}
-        first = [network for network in self._networks if network not in later]
-        columns, outputs = self._ask(first, stacked, np.arange(len(views)))
-        for spec, heads in self._heads:
-            probabilities = heads.probabilities(self._embedding_of(spec, outputs, len(views)))
-            columns += [(lb.label, spec.ref, probabilities[:, lb.index]) for lb in spec.labels]
-        for network in later:
-            asked = np.array(
-                [i for i in range(len(views)) if _may_matter(network, columns, floors[i], i)],
-                np.intp,
-            )
-            if len(asked):
-                columns += self._ask([network], stacked, asked)[0]
-        embeddings = None
-        for network in self._networks:
-            if network.spec.embedding_output is not None:
-                answer = outputs[network.spec.ref]
-                name = network.spec.embedding_output
-                found = _finite(answer, name, network.spec, len(views))
-                embeddings = (network.spec.ref, found)
-        return [_view_scores(columns, embeddings, i) for i in range(len(views))]
+        given = floors or [None] * len(views)
+        batch = _Batch(views, self.keys)
+        named = {i: floor for i, floor in enumerate(given) if floor is not None}
+        self._ask(batch, self._networks, [i for i, floor in enumerate(given) if floor is None])
+        if self._quick:
+            self._cascade(batch, named, [self._quick[n.spec.ref] for n in self._first], DRIFT)
+            named = {i: floor for i, floor in named.items() if batch.table.near(i, floor)}
+        self._cascade(batch, named, self._first, 0.0)
+        return [batch.scores(i) for i in range(len(views))]
 
-    def _ask(
-        self,
-        networks: Sequence[Network],
-        stacked: Mapping[InputKey, Pixels],
-        rows: NDArray[np.intp],
-    ) -> tuple[list[Column], dict[str, Outputs]]:
-        """What these networks say of some of the views: NaN for the others."""
-        count = len(next(iter(stacked.values())))
-        whole = len(rows) == count
+    def _cascade(
+        self, batch: _Batch, named: Mapping[int, Floors], first: Sequence[Network], slack: float
+    ) -> None:
+        """The first opinions, then second ones where they could matter."""
+        self._ask(batch, first, named)
+        for network in self._second:
+            labels = {answer.label for answer in network.spec.labels}
+            rows = [
+                i
+                for i, floors in named.items()
+                if any(batch.table.could_reach(x, i, floors.get(x, 0.0), slack) for x in labels)
+            ]
+            twin = network if first is self._first else self._quick[network.spec.ref]
+            self._ask(batch, [twin], rows)
+
+    def _ask(self, batch: _Batch, networks: Sequence[Network], views: Collection[int]) -> None:
+        """Networks at once on some of the views, and the heads on what their encoder says."""
+        if not views:
+            return
+        rows = np.array(list(views), np.intp)
+        whole = len(rows) == batch.views
         passes = [
-            (n, n.backend.start(stacked[n.key] if whole else stacked[n.key][rows]))
+            (n, n.backend.start(batch.pixels[n.key] if whole else batch.pixels[n.key][rows]))
             for n in networks
         ]
         outputs = {network.spec.ref: running.result() for network, running in passes}
-        columns: list[Column] = []
         for network in networks:
             spec, answer = network.spec, outputs[network.spec.ref]
             for label in spec.labels:
                 values = _finite(answer, label.output, spec, len(rows))[:, label.index]
                 activated = sigmoid(values) if label.activation == "sigmoid" else values
-                column = np.full(count, np.nan, np.float32)
-                column[rows] = activated
-                columns.append((label.label, spec.ref, column))
-        return columns, outputs
-
-    def _embedding_of(
-        self, heads: ModelSpec, outputs: Mapping[str, Outputs], count: int
-    ) -> NDArray[np.float32]:
-        encoder = next(n.spec for n in self._networks if n.spec.ref == heads.encoder)
-        name = encoder.embedding_output or ""
-        return _finite(outputs[encoder.ref], name, encoder, count)
+                batch.table.put(label.label, spec.ref, rows, activated)
+            if spec.embedding_output is not None:
+                found = _finite(answer, spec.embedding_output, spec, len(rows))
+                batch.put_embedding(spec.ref, rows, found)
+                for head, heads in self._heads:
+                    if head.encoder == spec.ref:
+                        probabilities = heads.probabilities(found)
+                        for label in head.labels:
+                            batch.table.put(
+                                label.label, head.ref, rows, probabilities[:, label.index]
+                            )
 
     def describe(self) -> list[dict[str, Any]]:
         devices = {n.spec.ref: (n.backend.device, n.backend.precision) for n in self._networks}
         specs = [network.spec for network in self._networks] + [spec for spec, _ in self._heads]
+        quick = {ref: {"first_look": n.backend.precision} for ref, n in self._quick.items()}
         return [
             {
                 "id": spec.id,
@@ -192,13 +193,45 @@ class Ensemble:
                 "licence": spec.licence,
                 "device": devices.get(spec.ref, ("cpu: numpy", "f32"))[0],
                 "precision": devices.get(spec.ref, ("cpu: numpy", "f32"))[1],
+                **quick.get(spec.ref, {}),
             }
             for spec in specs
         ]
 
     def close(self) -> None:
-        for network in self._networks:
+        for network in (*self._networks, *self._quick.values()):
             network.backend.close()
+
+
+class _Batch:
+    """Views on their way through the networks."""
+
+    def __init__(
+        self, views: Sequence[Mapping[InputKey, Pixels]], keys: Sequence[InputKey]
+    ) -> None:
+        self.views = len(views)
+        self.pixels = {key: np.stack([view[key] for view in views]) for key in keys}
+        self.table = ScoreTable(len(views))
+        self._embeddings: NDArray[np.float16] | None = None
+        self._encoder: str | None = None
+
+    def put_embedding(
+        self, encoder: str, rows: NDArray[np.intp], values: NDArray[np.float32]
+    ) -> None:
+        if self._embeddings is None:
+            self._embeddings = np.zeros((self.views, values.shape[1]), np.float16)
+        self._embeddings[rows] = values
+        self._encoder = encoder
+
+    def scores(self, row: int) -> ViewScores:
+        """The mean of each label's opinions, and who gave them."""
+        said = self.table.said(row)
+        return ViewScores(
+            scores={label: fmean(score for _, score in told) for label, told in said.items()},
+            models={label: "+".join(model for model, _ in told) for label, told in said.items()},
+            embedding=None if self._embeddings is None else self._embeddings[row],
+            encoder=self._encoder,
+        )
 
 
 def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray[np.float32]:
@@ -210,54 +243,3 @@ def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray
     if not np.isfinite(values).all():
         raise InferenceError(f"{spec.ref} answered a number that is not finite")
     return values
-
-
-def second_opinions(
-    networks: Sequence[Network], heads: Sequence[tuple[ModelSpec, Heads]]
-) -> tuple[Network, ...]:
-    """The networks whose labels all have an answer without them; the last ones first, since a
-    manifest's place says nothing of its worth."""
-    answers = Counter(label.label for spec, _ in heads for label in spec.labels)
-    for network in networks:
-        answers.update({label.label for label in network.spec.labels})
-    found: list[Network] = []
-    for network in reversed(networks):
-        labels = {label.label for label in network.spec.labels}
-        needed = network.spec.embedding_output is not None or not labels
-        if not needed and all(answers[label] > 1 for label in labels):
-            answers.subtract(labels)
-            found.append(network)
-    return tuple(found)
-
-
-def _may_matter(
-    network: Network, columns: Sequence[Column], floors: Floors | None, row: int
-) -> bool:
-    """Whether the network could raise the mean of one of its labels to the label's floor."""
-    if floors is None:
-        return True
-    for label in {answer.label for answer in network.spec.labels}:
-        said = [float(values[row]) for name, _, values in columns if name == label]
-        if (sum(said) + 1.0) / (len(said) + 1) >= floors.get(label, 0.0):
-            return True
-    return False
-
-
-def _view_scores(
-    columns: Sequence[Column],
-    embeddings: tuple[str, NDArray[np.float32]] | None,
-    row: int,
-) -> ViewScores:
-    answers: dict[str, list[tuple[str, float]]] = {}
-    for label, model, values in columns:
-        if np.isnan(values[row]):
-            continue  # a second opinion that was not asked for
-        answers.setdefault(label, []).append((model, min(1.0, max(0.0, float(values[row])))))
-    scores = {label: fmean(score for _, score in said) for label, said in answers.items()}
-    models = {label: "+".join(model for model, _ in said) for label, said in answers.items()}
-    return ViewScores(
-        scores=scores,
-        models=models,
-        embedding=None if embeddings is None else embeddings[1][row].astype(np.float16),
-        encoder=None if embeddings is None else embeddings[0],
-    )

@@ -14,7 +14,8 @@ from typing import Any
 from moderation.errors import ConfigError
 from moderation.models.backends.base import Pixels
 from moderation.models.batcher import Batcher, BatcherStats
-from moderation.models.ensemble import Ensemble, Floors, Models
+from moderation.models.cascade import Floors
+from moderation.models.ensemble import Ensemble, Models
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.settings import Settings
 from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores
@@ -57,8 +58,9 @@ class Scorer:
         *,
         deadline: float | None = None,
         floors: Floors | None = None,
+        patient: bool = False,
     ) -> MediaScores:
-        """Scores of every view, in order; waits for them.
+        """Scores of every view, in order; waits for them, longer where `patient`.
 
         deadline: `time.monotonic()`. floors: the lowest scores that matter (`Floors`): second
         opinions that could not reach them are not asked for. Raises OverloadedError (queue
@@ -71,7 +73,8 @@ class Scorer:
         scores: list[ViewScores] = []
         for start in range(0, len(views), self._portion):
             portion = views[start : start + self._portion]
-            scores += _all(self._batcher.submit(portion, deadline=_or_never(deadline)))
+            until = _or_never(deadline)
+            scores += _all(self._batcher.submit(portion, deadline=until, patient=patient))
         return MediaScores(decoded.views, tuple(scores))
 
     @property

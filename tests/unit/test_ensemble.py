@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from moderation.errors import ConfigError, InferenceError, SpecError, WeightsError
 from moderation.models.backends.base import Outputs, Pixels
-from moderation.models.ensemble import Ensemble, Network, second_opinions
+from moderation.models.cascade import MARGIN, second_opinions
+from moderation.models.ensemble import Ensemble, Network
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact
 from moderation.models.spec import ModelSpec
@@ -65,6 +66,9 @@ class Toy:
             name: np.repeat(means[:, None], columns, axis=1).astype(np.float32)
             for name, columns in self._outputs.items()
         }
+
+    def quicker(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self.closed = True
@@ -128,17 +132,47 @@ def test_a_second_opinion_is_asked_where_it_may_reach_the_floor_and_only_there(
     assert second.backend.asked[1:] == ([asked] if asked else [])  # type: ignore[attr-defined]
 
 
+def quick_pair(drift: float) -> tuple[Ensemble, Counting]:
+    """A network whose quick twin says so much less, and counts its exact passes."""
+    exact = Counting({"p": 2}, 1 / 255)
+    quick = {"first@1": Network(porn("first", 1).spec, Toy({"p": 2}, (1 - drift) / 255))}
+    return Ensemble([Network(porn("first", 1).spec, exact)], [], quick), exact
+
+
+@given(value=st.integers(0, 255), floor=st.floats(0.02, 1), drift=st.floats(-MARGIN, MARGIN * 0.99))
+def test_what_reaches_its_floor_is_exact_and_what_does_not_stays_below(
+    value: int, floor: float, drift: float
+) -> None:
+    ensemble, exact = quick_pair(drift)
+    (true,) = ensemble.score([view(ensemble, value)])  # type: ignore[list-item]
+    (told,) = ensemble.score([view(ensemble, value)], [{"porn.explicit": floor}])  # type: ignore[list-item]
+    if true.scores["porn.explicit"] >= floor:
+        assert told.scores == true.scores
+        assert exact.asked == [1, 1]
+    else:
+        assert told.scores["porn.explicit"] < floor
+
+
+def test_views_with_floors_and_without_share_a_batch() -> None:
+    ensemble, exact = quick_pair(0.05)
+    views = [view(ensemble, value) for value in (10, 200, 10)]
+    floors = [{"porn.explicit": 0.5}, {"porn.explicit": 0.5}, None]
+    scored = ensemble.score(views, floors)  # type: ignore[arg-type]
+    told = [one.scores["porn.explicit"] for one in scored]
+    assert told == pytest.approx([0.95 * 10 / 255, 200 / 255, 10 / 255])
+    assert exact.asked == [1, 1]  # the one without floors, then the one at its floor
+
+
 def test_a_network_that_alone_answers_a_label_is_no_second_opinion() -> None:
     gore = [
         {"label": "porn.explicit", "output": "p", "index": 0},
         {"label": "violence.gore", "output": "p", "index": 1},
     ]
-    first = Network(spec("first", labels=gore), Toy({"p": 2}))
-    pair = [first, porn("second", 1)]
-    assert [n.spec.id for n in second_opinions(pair, [])] == ["second"]
-    assert [n.spec.id for n in second_opinions(pair[::-1], [])] == ["second"]
+    first, second = spec("first", labels=gore), porn("second", 1).spec
+    assert second_opinions([first, second], []) == ("second@1",)
+    assert second_opinions([second, first], []) == ("second@1",)
     assert second_opinions([first], []) == ()
-    assert [n.spec.id for n in second_opinions([porn("a", 1), porn("b", 1)], [])] == ["b"]
+    assert second_opinions([porn("a", 1).spec, porn("b", 1).spec], []) == ("b@1",)
 
 
 def test_heads_read_the_encoders_embedding() -> None:

@@ -21,7 +21,7 @@ from moderation.errors import (
 )
 from moderation.models.backends.base import Pixels
 from moderation.models.backends.fake import KEY, LABELS, FakeModels
-from moderation.models.ensemble import Floors
+from moderation.models.cascade import Floors
 from moderation.models.runner import Scorer, load_scorer
 from moderation.models.spec import read_specs
 from moderation.settings import Settings, load_settings
