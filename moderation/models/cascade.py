@@ -3,7 +3,7 @@
 Whoever asks may name floors: the lowest scores that matter to them. Then a view has a first look in
 a quicker precision, where the machine has one; a second opinion is asked for where it could reach
 a floor; and what comes near a floor is looked at again in the exact precision
-(docs/decisions/0012-floors.md).
+(docs/decisions/0016-floors.md).
 """
 
 from __future__ import annotations
