@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.aggregate import Frame, Passage
+from moderation.analyse_video import VideoAnalysis
 from moderation.cli.html.evidence import Curve, Evidence, Picture, curves, thin
-from moderation.cli.html.gather import moments
+from moderation.cli.html.gather import moments, of_video
 from moderation.cli.html.page import ROOM, Basis, Report
 from moderation.cli.html.timeline import LEFT, RIGHT, clock, draw
-from moderation.errors import ConfigError
+from moderation.errors import ConfigError, MediaError
+from moderation.film import Film, conclude
 from moderation.policy import Policy, Rule
 from moderation.stills import webp
 from moderation.types import (
@@ -31,6 +33,7 @@ from moderation.types import (
     Status,
     Verdict,
 )
+from moderation.video.probe import VideoInfo
 
 PORN, GUN, FIRE = "porn.explicit", "violence.weapon", "violence.fire"
 POLICY = Policy(
@@ -327,3 +330,46 @@ class TestMoments:
         chosen, more = moments(many)
         assert [time_s for time_s, _, _ in chosen] == [float(i) for i in range(8, 20)]
         assert more == 8
+
+
+class TestGather:
+    """Facts and pictures of a film, where its frames can be read and where not."""
+
+    def analysis(self) -> VideoAnalysis:
+        info = VideoInfo(
+            "mov,mp4,m4a", "h264", "yuv420p", 1280, 720, 0, 60.0, 60.0, 0.0, 1500, ("aac",), 9
+        )
+        scores_ = [0.97 if 5 <= i < 9 else 0.1 for i in range(60)]
+        frames = tuple(Frame(float(i), {PORN: found(s)}) for i, s in enumerate(scores_))
+        film_ = Film(info, 2.0, capped=False)
+        return VideoAnalysis(film_, frames, conclude(frames, POLICY, film_), {})
+
+    def test_a_film_in_words_and_pictures(self) -> None:
+        asked: list[float] = []
+
+        def still(path: Path, time_s: float, info: VideoInfo) -> np.ndarray:
+            asked.append(time_s)
+            return np.zeros((180, 320, 3), np.uint8)
+
+        evidence = of_video(Path("film.mp4"), self.analysis(), still)
+        assert evidence.facts == "1:00.0 · mp4 h264 · 1280 × 720 · 25 frames/s · sound aac"
+        assert asked == [5.0]
+        (picture_,) = evidence.pictures
+        assert (picture_.width, picture_.height) == (320, 180)
+        assert picture_.caption == "porn.explicit 0.97 at 0:05.0"
+        assert evidence.notes == ()
+
+    def test_a_frame_that_cannot_be_read_is_a_note(self) -> None:
+        def still(path: Path, time_s: float, info: VideoInfo) -> np.ndarray:
+            raise MediaError("there is no such frame")
+
+        evidence = of_video(Path("film.mp4"), self.analysis(), still)
+        assert evidence.pictures == ()
+        assert evidence.notes == (
+            "no picture of porn.explicit 0.97 at 0:05.0: there is no such frame",
+        )
+        assert evidence.curves
+
+    def test_no_pictures_are_read_where_none_are_wanted(self) -> None:
+        evidence = of_video(Path("film.mp4"), self.analysis(), None)
+        assert (evidence.pictures, evidence.notes) == ((), ())
