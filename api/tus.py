@@ -198,7 +198,9 @@ class Pieces:
                 self.row = uploads.append(
                     self._gateway.db, self.row, part, expires=expiry(self._gateway)
                 )
-            except BaseException:
+            except InputError:
+                # After any other error nobody knows whether the piece counts: its bytes stay,
+                # and go with the upload.
                 blobs.delete(key)
                 raise
 

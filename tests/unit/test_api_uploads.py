@@ -14,7 +14,7 @@ from httpx import Response
 
 from api import tus
 from moderation.blobs import FolderBlobs
-from moderation.errors import BlobError
+from moderation.errors import BlobError, StoreError
 from moderation.store import uploads
 from moderation.store.records import JobState
 from tests.fakes.gateway import Gate, running
@@ -156,6 +156,26 @@ def test_of_two_pieces_for_one_place_one_is_kept(
     problem(patch(gate, path, 0, b"his"), 409, "upload_offset")
     assert offset(gate, path) == 4
     assert [piece.read_bytes() for piece in pieces(gate)] == [b"hers"]
+
+
+def test_a_piece_that_counts_although_the_answer_was_lost_has_its_bytes(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database commits, and the connection to it breaks before it can say so."""
+    data = film(1000)
+    path = begin(gate, len(data))
+    append = uploads.append
+
+    def lost(*args: object, **kwargs: object) -> uploads.UploadRow:
+        append(*args, **kwargs)  # type: ignore[arg-type]
+        raise StoreError("The database does not answer.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(uploads, "append", lost)
+        problem(patch(gate, path, 0, data[:600]), 503, "store_unavailable")
+    assert offset(gate, path) == 600
+    assert patch(gate, path, 600, data[600:]).status_code == 204
+    assert stored(gate, take(gate, path)) == data
 
 
 def test_more_than_announced_is_413(gate: Gate) -> None:
