@@ -369,6 +369,42 @@ class TestFailures:
             assert films.chunks_of(db, job_id) == ()
 
 
+def test_everybody_at_once_blocks_nobody_and_loses_nothing(db: Database) -> None:
+    """Workers that die, stop early, renew and sweep over the same films."""
+    ids = [planned(db, 12, name=f"n{n}", ahead=6) for n in range(4)]
+
+    def look_for(stage: Stage, owner: str) -> ChunkClaim | None:
+        found = chunks.candidate(db, stage, max_attempts=50)
+        if found is None:
+            return None
+        return chunks.claim_chunk(
+            db, found.job_id, found.number, stage, owner, LEASE_S, max_attempts=50
+        )
+
+    def work(number: int) -> None:
+        owner = f"w{number % 4}"
+        for turn in range(40):
+            reading = look_for(Stage.READ, owner)
+            if reading is not None:
+                chunks.read_done(db, reading)
+            scoring = look_for(Stage.SCORE, owner)
+            if scoring is not None:
+                enough = scoring.job_id == ids[0] and turn > 2
+                chunks.score_done(db, scoring, frames=b"", hashes=b"", ahead=6, enough=enough)
+            if turn % 7 == number % 7:
+                jobs.release_owner(db, owner)
+            if turn % 5 == number % 5:
+                jobs.renew(db, owner, LEASE_S)
+            if turn % 10 == number:
+                jobs.sweep(db, republish_after_s=1000, max_attempts=50)
+
+    together(work)
+    for job_id in ids:
+        row = jobs.get_job(db, "default", job_id)
+        assert row.state is JobState.QUEUED
+        assert {part.stage for part in films.chunks_of(db, job_id)} <= {Stage.DONE, Stage.SKIPPED}
+
+
 class TestNextStep:
     def test_no_more_are_begun_than_may_be_under_way(self, db: Database) -> None:
         first = planned(db, 1)
