@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Final
 
 from moderation.analyse import Analyser
@@ -20,14 +19,13 @@ from moderation.decoders import DecoderPool
 from moderation.models.runner import Scorer, load_scorer
 from moderation.packs import open_packs
 from moderation.settings import Settings
-from moderation.store import chunks
-from moderation.store.chunks import Stage
 from moderation.store.engine import Database
 from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
 from moderation.tasks.messages import IMAGE, INFER, SCORE
-from moderation.tasks.score import ScoreRuntime, run_score
+from moderation.tasks.score import ScoreRuntime
+from moderation.tasks.scoring import Scoring
 from moderation.tasks.working import Working
 from moderation.wake import Waker
 from workers.consumer import Consumer
@@ -100,7 +98,7 @@ def serve(settings: Settings, owner: str) -> int:
             max_attempts=settings.max_attempts,
             ahead=settings.video_chunks_ahead,
         )
-        hands = Hands("scorer", SCORERS, partial(score_next, scoring, working))
+        hands = Hands("scorer", SCORERS, Scoring(scoring, working).once)
 
         def image(job_id: str) -> None:
             with working.on(job_id):
@@ -137,22 +135,6 @@ def serve(settings: Settings, owner: str) -> int:
         consumer.run()
         end_hands(hands, lambda: abandon(db, owner, heartbeat))
         return EXIT_OK if consumer.stopping else EXIT_FAILED
-
-
-def score_next(runtime: ScoreRuntime, working: Working) -> bool:
-    """Score the chunk that has waited longest; False when there is none."""
-
-    def choose(busy: frozenset[str]) -> str | None:
-        most = runtime.max_attempts
-        part = chunks.candidate(runtime.db, Stage.SCORE, max_attempts=most, without=busy)
-        return None if part is None else part.name
-
-    with working.chosen(choose) as name:
-        if name is None:
-            return False
-        job_id, _, number = name.partition("/")
-        run_score(job_id, int(number), runtime)
-        return True
 
 
 def watch(scorer: Scorer, limit_s: float, db: Database, owner: str) -> None:

@@ -57,12 +57,14 @@ OPEN: Final = (Stage.WAITING, *ACTIVE)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk that somebody may claim; the one that sorts first comes first."""
+    """A chunk that somebody may claim; the one that sorts first comes first. `attempt`: how
+    often it has been claimed."""
 
     urgency: int
     due: datetime
     job_id: str
     number: int
+    attempt: int
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ def candidate(
     that has waited longest. without: names of chunks that are not wanted. Raises StoreError."""
     moment = clock(now)
     query = (
-        select(job.c.priority, chunk.c.due, chunk.c.job_id, chunk.c.number)
+        select(job.c.priority, chunk.c.due, chunk.c.job_id, chunk.c.number, chunk.c.attempt)
         .join(job, job.c.id == chunk.c.job_id)
         .where(
             chunk.c.stage == stage.value,
@@ -129,7 +131,9 @@ def candidate(
     )
     with db.connect() as connection:
         row = connection.execute(query).one_or_none()
-    return None if row is None else Candidate(-row.priority, row.due, row.job_id, row.number)
+    if row is None:
+        return None
+    return Candidate(-row.priority, row.due, row.job_id, row.number, row.attempt)
 
 
 def claim_chunk(

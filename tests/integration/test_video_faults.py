@@ -82,7 +82,7 @@ def sha256(path: Path) -> str:
 def serving(**settings: str) -> Iterator[tuple[Served, Settings, Database]]:
     with tempfile.TemporaryDirectory(prefix="mf") as folder:
         home = Path(folder) / "home"
-        served = Served(home, sampling_secret=SECRET, max_attempts="9", **settings)
+        served = Served(home, **{"sampling_secret": SECRET, "max_attempts": "9"} | settings)
         told = load_settings(home=home, backend="fake", sampling_secret=SECRET)
         try:
             served.start()
@@ -155,6 +155,31 @@ def test_kills_while_a_film_is_looked_at_change_nothing(
         assert log.count("ended with signal 9") == len(kills), log[-3000:]
         check(items.verdict_of_job(db, job_id), undisturbed)
         assert len(items.history(db, DEFAULT_TENANT, item_of(db, job_id))) == 1
+        check_nothing_is_left(served)
+        assert served.stop() == 0
+
+
+POISON = "10,200,30"
+
+
+def test_a_part_that_kills_the_workers_is_not_seen_and_the_rest_is(tmp_path: Path) -> None:
+    """Four seconds of a colour at which the fake backend ends its process."""
+    grey = "testsrc2=size=160x120:rate=10:duration=240,format=gray,format=yuv420p"
+    deadly = "drawbox=w=iw:h=ih:color=0x0AC81E:t=fill:enable='between(t,100,104)'"
+    words = ("-f", "lavfi", "-i", f"{grey},{deadly}", "-c:v", "libx264", "-preset", "ultrafast")
+    film = write(tmp_path / "film.mp4", *words)
+    with serving(fake_crash=POISON, max_attempts="2") as (served, settings, db):
+        job_id = submit(film, settings, db)
+        until(lambda: state(db, job_id).ended, 60, f"the film has its verdict\n{served.tail()}")
+        verdict = items.verdict_of_job(db, job_id)
+        assert verdict is not None
+        assert (verdict.status, verdict.decision) == (Status.DONE, Decision.REVIEW)
+        assert verdict.coverage.unseen
+        (lost,) = verdict.coverage.unseen
+        assert lost[0] < 100
+        assert lost[1] > 104
+        assert lost[1] - lost[0] < 70, "one chunk"
+        assert served.log.read_text(errors="replace").count("ended with exit code 70") == 2
         check_nothing_is_left(served)
         assert served.stop() == 0
 

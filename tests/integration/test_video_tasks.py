@@ -33,6 +33,7 @@ from moderation.tasks.messages import DELIVER, READ, SCORE, VIDEO, JobMessage
 from moderation.tasks.read import ReadRuntime, run_read
 from moderation.tasks.reading import Reading
 from moderation.tasks.score import ScoreRuntime, run_score
+from moderation.tasks.scoring import Scoring
 from moderation.tasks.secret import sampling_secret, sampling_seed
 from moderation.tasks.sweep import Sweeper
 from moderation.tasks.video import Indexes, VideoRuntime, pack_frames, run_video
@@ -370,6 +371,29 @@ def test_a_pack_that_cannot_be_scored_is_read_again(works: Callable[..., Works],
     here.work()
     assert here.verdict(job_id).decision is Decision.BLOCK
     assert here.reel.looked.count(0) >= 2
+
+
+def test_a_chunk_that_workers_died_over_is_scored_alone(works: Callable[..., Works]) -> None:
+    here = works()
+    job_id = here.submit()
+    here.step(job_id)
+    for number in range(2):
+        run_read(job_id, number, here.reading.read)
+    claim = chunks.claim_chunk(here.db, job_id, 1, Stage.SCORE, "infer-0", 10.0, max_attempts=3)
+    assert claim is not None
+    jobs.release_owner(here.db, "infer-0")
+    working = Working()
+    scoring = Scoring(here.score, working)
+    with working.on("job_of_a_picture"), working.on(f"{job_id}/7"):
+        assert scoring.once(), "the one that nothing speaks against"
+        assert [row.stage for row in films.chunks_of(here.db, job_id)[:2]] == [
+            Stage.DONE,
+            Stage.SCORE,
+        ]
+        assert not scoring.once(), "another chunk is in hand"
+    with working.on("job_of_a_picture"):
+        assert scoring.once()
+    assert films.chunks_of(here.db, job_id)[1].stage is Stage.DONE
 
 
 def test_a_film_is_not_looked_at_further_once_that_is_enough(works: Callable[..., Works]) -> None:
