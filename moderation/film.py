@@ -8,7 +8,7 @@ says nothing more, and `conclude` judges all frames together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from moderation.aggregate import Frame, Timeline, aggregate, hits
@@ -16,13 +16,16 @@ from moderation.policy import Policy, flat_scores
 from moderation.types import Status, Verdict
 from moderation.video.index import FrameIndex
 from moderation.video.probe import VideoInfo
-from moderation.video.sampling import Chunk, SamplingOptions, cut, plan, refine
+from moderation.video.sampling import Chunk, SamplingOptions, chosen, cut, plan, refine
 
 TOLERANCE_S = 0.25
 """How closely the borders of a segment are looked for."""
 PARTS = 4
 ROUNDS = 6
 """Rounds of looking in all: four parts a round take 5 s to 0.25 s in three."""
+EXACT_EVERY = 8
+"""Of so many neighbouring chunks of the first round one is read exactly, a short film as a whole:
+who hides something in frames that a quick reader skips shows it there."""
 LATE_S = 1.0
 """How much later than its moment a frame may come and still stand for it."""
 
@@ -59,7 +62,9 @@ def begin(
     "scene" needs (`video.scenes.find_scenes`)."""
     planned = plan(info.held_s, index.fps, options, index.keyframes, scenes)
     film = Film(info, planned.largest_gap_s + LATE_S, planned.capped)
-    return film, cut(planned.times, index, exact=False)
+    parts = cut(planned.times, index, exact=False)
+    exact = chosen(options.seed, min(EXACT_EVERY, len(parts)))
+    return film, tuple(replace(part, exact=part.number % EXACT_EVERY == exact) for part in parts)
 
 
 def look_closer(

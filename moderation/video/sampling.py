@@ -185,6 +185,11 @@ def refine(
     return tuple(sorted(extra))
 
 
+def chosen(seed: str, count: int) -> int:
+    """One of 0 to count - 1, the same for the same seed."""
+    return int(_draws(f"draw:{seed}")() * count)
+
+
 def cut(
     times: Sequence[float],
     index: FrameIndex,
