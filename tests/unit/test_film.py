@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_a_part_of_every_film_is_read_exactly(seconds: float, seed: str) -> None
     exact = [chunk.number for chunk in chunks if chunk.exact]
     assert exact
     assert exact[0] < EXACT_EVERY
-    assert all(b - a == EXACT_EVERY for a, b in zip(exact, exact[1:], strict=False))
+    assert all(b - a == EXACT_EVERY for a, b in pairwise(exact))
 
 
 def test_which_part_depends_on_the_seed() -> None:
