@@ -47,13 +47,16 @@ class Batch(_Answer):
 
 
 class Media(_Answer):
-    """The bytes. Width and height in pixels, as far as they are known."""
+    """The bytes. Width and height in pixels, and the seconds of a video, as far as they are
+    known."""
 
+    kind: Literal["image", "video"]
     sha256: str
     format: str
     size: int = Field(description="bytes")
     width: int | None
     height: int | None
+    duration_s: float | None = None
 
 
 class Item(_Answer):
@@ -98,7 +101,13 @@ class ItemDetail(Item):
 
 def _item(row: ItemRow) -> dict[str, Any]:
     media = Media(
-        sha256=row.sha256, format=row.format, size=row.size, width=row.width, height=row.height
+        kind="video" if row.kind == "video" else "image",
+        sha256=row.sha256,
+        format=row.format,
+        size=row.size,
+        width=row.width,
+        height=row.height,
+        duration_s=row.duration_s,
     )
     return {
         "id": row.id,

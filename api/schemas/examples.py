@@ -50,7 +50,9 @@ _ITEM: Final[dict[str, Any]] = {
     "created": CREATED,
     "source": "holiday.jpg",
     "data_id": "upload-4711",
-    "media": Media(sha256="5e" * 32, format="jpeg", size=48213, width=1280, height=720),
+    "media": Media(
+        kind="image", sha256="5e" * 32, format="jpeg", size=48213, width=1280, height=720
+    ),
     "verdict": VERDICT,
 }
 _JOB: Final[dict[str, Any]] = {

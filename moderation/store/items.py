@@ -27,6 +27,8 @@ _ITEMS = (
         media.c.size,
         media.c.width,
         media.c.height,
+        media.c.kind,
+        media.c.duration_s,
         verdicts.c.body,
     )
     .join(job, job.c.id == item.c.job_id)

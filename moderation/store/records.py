@@ -190,6 +190,8 @@ class ItemRow:
     size: int
     width: int | None
     height: int | None
+    kind: str
+    duration_s: float | None
     verdict: Verdict | None
 
 

@@ -23,15 +23,20 @@ README = (ROOT / "README.md").read_text("utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/*/*.md")])
 
 
+def blocks(language: str) -> list[str]:
+    """The README's blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
 def block(language: str) -> str:
-    """The README's one block of a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (found,) = blocks(language)
     return found
 
 
-def test_the_answer_is_a_verdict() -> None:
-    answer = json.loads(block("json"))
-    assert Verdict.model_validate(answer).to_json() == answer
+def test_the_answers_are_verdicts() -> None:
+    picture, film = (json.loads(text) for text in blocks("json"))
+    assert Verdict.model_validate(picture).to_json() == picture
+    assert Verdict.model_validate(picture | film).to_json() == picture | film
 
 
 def test_the_policy_is_a_policy() -> None:
