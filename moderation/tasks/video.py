@@ -27,7 +27,6 @@ from moderation.store.engine import Database
 from moderation.store.films import ChunkRow, NewChunk, Planned
 from moderation.store.frames import (
     Asks,
-    Looked,
     dump_asks,
     load_asks,
     load_hashes,
@@ -143,14 +142,13 @@ def _step(claim: Claim, runtime: VideoRuntime) -> JobState | None:
         return _plan(claim, runtime)
     rows = films.chunks_of(runtime.db, claim.job_id)
     film = Film.from_json(claim.film)
-    frames = [frame for row in rows for frame in _frames(row)]
+    seen = _seen(rows)
     rounds = max((row.round for row in rows), default=0) + 1
     if rounds < ROUNDS:
-        index = _index(claim, runtime)
-        parts = look_closer(frames, claim.policy, film, index, first=len(rows))
+        parts = _closer(claim, film, seen.frames, len(rows), runtime)
         if parts:
             return _park(claim, parts, rounds, claim.film, runtime)
-    return _conclude(claim, film, frames, rows, runtime)
+    return _conclude(claim, film, seen, rows, runtime)
 
 
 def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
@@ -165,6 +163,19 @@ def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
     film, parts = begin(probed.info, probed.index, sampling, scenes)
     kept = {**film.to_json(), TIMINGS: {"queued": claim.queued_ms, "probe": probe_ms}}
     return _park(claim, parts, 0, kept, runtime)
+
+
+def _closer(
+    claim: Claim, film: Film, frames: Sequence[Frame], count: int, runtime: VideoRuntime
+) -> tuple[Chunk, ...]:
+    """What to look at more closely; nothing where the file cannot be opened any more, since that
+    takes away nothing of what was seen."""
+    try:
+        index = _index(claim, runtime)
+    except (MediaError, NotFoundError) as error:
+        log.warning("job %s: borders stay as they are: %s", claim.job_id, error)
+        return ()
+    return look_closer(frames, claim.policy, film, index, first=count)
 
 
 def _index(claim: Claim, runtime: VideoRuntime) -> FrameIndex:
@@ -205,14 +216,11 @@ def _park(
 def _conclude(
     claim: Claim,
     film: Film,
-    frames: Sequence[Frame],
+    seen: _Seen,
     rows: Sequence[ChunkRow],
     runtime: VideoRuntime,
 ) -> JobState | None:
-    looked = [load_looked(row.frames) for row in rows if row.frames is not None]
-    models = sorted({name for one in looked for name in one.models})
-    devices = sorted({one.device for one in looked})
-    timeline = conclude(frames, claim.policy, film)
+    timeline = conclude(seen.frames, claim.policy, film)
     total_ms = (datetime.now(UTC) - claim.created).total_seconds() * 1000
     kept: Mapping[str, float] = (claim.film or {}).get(TIMINGS, {})
     verdict = film_verdict(
@@ -220,8 +228,8 @@ def _conclude(
         film,
         id=claim.item_id,
         policy=claim.policy,
-        models=models,
-        device=", ".join(devices) or None,
+        models=seen.models,
+        device=", ".join(seen.devices) or None,
         job_id=claim.job_id,
         source=claim.source,
         data_id=claim.data_id,
@@ -230,7 +238,7 @@ def _conclude(
     )
     finished = Finished(
         verdict=verdict,
-        scores=pack_frames(frames, models),
+        scores=pack_frames(seen.frames, seen.models),
         width=film.info.width,
         height=film.info.height,
         duration_s=film.info.duration_s,
@@ -244,29 +252,49 @@ def _conclude(
         "job %s done %s: %d moments in %.0f ms",
         claim.job_id,
         verdict.decision.value,
-        len(frames),
+        len(seen.frames),
         total_ms,
     )
     return JobState.DONE
 
 
-def _frames(row: ChunkRow) -> tuple[Frame, ...]:
-    """The moments of a chunk that has ended, seen or not."""
-    if row.stage is Stage.DONE and row.frames is not None:
-        looked: Looked = load_looked(row.frames)
-        return looked.frames
-    return tuple(Frame(time_s, None) for time_s, _ in load_asks(row.asks).asks)
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Every moment of all chunks that have ended, seen or not; which models said so, and where."""
+
+    frames: tuple[Frame, ...]
+    models: tuple[str, ...]
+    devices: tuple[str, ...]
+
+
+def _seen(rows: Sequence[ChunkRow]) -> _Seen:
+    frames: list[Frame] = []
+    models: set[str] = set()
+    devices: set[str] = set()
+    for row in rows:
+        if row.frames is None:
+            frames += (Frame(time_s, None) for time_s, _ in load_asks(row.asks).asks)
+            continue
+        looked = load_looked(row.frames)
+        frames += looked.frames
+        models |= set(looked.models)
+        devices.add(looked.device)
+    return _Seen(tuple(frames), tuple(sorted(models)), tuple(sorted(devices)))
 
 
 def _notes(rows: Sequence[ChunkRow], video: VideoOptions) -> list[str]:
     notes = []
-    skipped = sum(len(_frames(row)) for row in rows if row.stage is Stage.SKIPPED)
+    skipped = sum(_moments(row) for row in rows if row.stage is Stage.SKIPPED)
     if skipped and video.stop_on is not None:
         notes.append(f"stopped early at {video.stop_on.value}: {skipped} moments not looked at")
-    failed = sum(len(_frames(row)) for row in rows if row.stage is Stage.FAILED)
+    failed = sum(_moments(row) for row in rows if row.stage is Stage.FAILED)
     if failed:
         notes.append(f"{failed} moments not looked at: their parts failed every attempt")
     return notes
+
+
+def _moments(row: ChunkRow) -> int:
+    return len(load_asks(row.asks).asks)
 
 
 def _fail(claim: Claim, problem: Problem, runtime: VideoRuntime) -> JobState | None:

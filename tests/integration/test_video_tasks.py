@@ -500,6 +500,25 @@ def test_a_film_is_probed_once_by_a_worker_and_again_by_another(
     assert len(probes) == 2
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_was_seen_counts_although_the_file_cannot_be_opened_again(
+    works: Callable[..., Works], gone: bool
+) -> None:
+    def refuse(path: Path, limits: ProbeLimits) -> Any:
+        raise MediaError("it takes too long", code="decode_timeout")
+
+    here = works(red=[RED])
+    job_id = here.submit()
+    here.step(job_id)
+    while films.next_step(here.db, at_once=2, max_attempts=3) is None:
+        assert here.reading.once() | here.score_one()
+    here.files.gone = gone
+    here.change(video={"indexes": Indexes(), "probe": refuse})
+    here.work()
+    assert here.verdict(job_id).status is Status.DONE
+    assert here.verdict(job_id).decision is Decision.BLOCK
+
+
 def test_the_indexes_of_the_latest_films_are_kept() -> None:
     kept = Indexes(most_frames=100)
     one = Reel(length_s=2.0).index  # 50 frames
