@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from moderation.aggregate import Frame, Timeline, aggregate, hits
-from moderation.policy import Policy, flat_scores
-from moderation.types import Status, Verdict
+from moderation.policy import Outcome, Policy, flat_scores, unseen
+from moderation.types import Decision, Status, Verdict, worst
 from moderation.video.index import FrameIndex
 from moderation.video.probe import VideoInfo
 from moderation.video.sampling import Chunk, SamplingOptions, chosen, cut, plan, refine
@@ -86,14 +86,26 @@ def look_closer(
 
 
 def conclude(frames: Sequence[Frame], policy: Policy, film: Film) -> Timeline:
-    """The decision over all rounds; frames in any order."""
-    return aggregate(
+    """The decision over all rounds; frames in any order. Further video tracks were not seen."""
+    timeline = aggregate(
         frames,
         policy,
         duration_s=film.info.duration_s,
         frames_total=film.info.frames,
         gap_s=film.gap_s,
     )
+    others = film.info.tracks - 1
+    if others == 0:
+        return timeline
+    words = f"{others} further video track{'s' if others > 1 else ''} not looked at"
+    coverage = timeline.coverage.model_copy(
+        update={"complete": False, "notes": [*timeline.coverage.notes, words]}
+    )
+    outcome = timeline.outcome
+    if policy.on_failure is not Decision.PASS:
+        reason = unseen(policy, "coverage.tracks", words)
+        outcome = Outcome(worst(outcome.decision, reason.decision), (*outcome.reasons, reason))
+    return replace(timeline, outcome=outcome, coverage=coverage)
 
 
 def film_verdict(

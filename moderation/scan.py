@@ -33,6 +33,7 @@ from moderation.settings import Settings
 from moderation.sniff import HEAD_BYTES, is_video
 from moderation.types import Decision, Status, Verdict
 
+RAW_JPEG = (".mjpeg", ".mjpg")
 KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -180,6 +181,13 @@ def _head(path: Path) -> bytes:
         return b""
 
 
+def _shows_moving(path: Path) -> bool:
+    """Whether a file is looked at as a video. A raw Motion JPEG stream begins as any JPEG file
+    does: its name alone says how it will be played."""
+    head = _head(path)
+    return is_video(head) or (head[:2] == b"\xff\xd8" and path.suffix.lower() in RAW_JPEG)
+
+
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((words for test, words in KINDS if test(mode)), "no regular file")
@@ -230,7 +238,7 @@ class Moderator:
 
     def __call__(self, source: Source) -> Verdict:
         try:
-            if source.path is not None and source.fault is None and is_video(_head(source.path)):
+            if source.path is not None and source.fault is None and _shows_moving(source.path):
                 return self._video(source, source.path)
             data = read(source, self.settings)
             analysis = self._analyse(data)

@@ -16,9 +16,8 @@ import ffmpeg
 
 from moderation.errors import MediaError
 from moderation.video.ffmpeg import MediaProcess
-from moderation.video.limits import FORMATS
 from moderation.video.probe import VideoInfo
-from moderation.video.source import ReadOptions
+from moderation.video.source import ReadOptions, picture
 
 MAX_LINES = 480
 MAX_WIDTH = 1280
@@ -63,14 +62,7 @@ def proxy(path: Path, info: VideoInfo, reading: ReadOptions, folder: Path) -> It
 
 def command(path: Path, info: VideoInfo, reading: ReadOptions, target: str) -> list[str]:
     """The argv of ffmpeg. A moment of the proxy is the same moment of the film."""
-    film = ffmpeg.input(
-        str(path.resolve()),
-        copyts=None,
-        protocol_whitelist="file,pipe",
-        format_whitelist=",".join(FORMATS),
-        max_pixels=reading.max_pixels,
-        threads=1,
-    ).video.filter("setpts", f"PTS-({info.start_s:.6f})/TB")
+    film = picture(path, info, reading).filter("setpts", f"PTS-({info.start_s:.6f})/TB")
     if info.frames > MAX_RATE * info.held_s:
         film = film.filter("fps", MAX_RATE)
     width, height = size(info)

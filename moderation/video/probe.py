@@ -47,7 +47,8 @@ class VideoInfo:
     held_s: when the last frame goes that the file holds. duration_s: the same, or what the file
     claims where that is clearly longer: it was cut off, or it lies. start_s: the time stamp at
     which the presentation begins, and at which all other times are 0. frames: how many it holds.
-    audio: codecs of the sound tracks.
+    audio: codecs of the sound tracks. stream: which of the file's streams this is; tracks: how
+    many moving pictures the file holds, of which the others are not looked at.
     """
 
     container: str
@@ -62,6 +63,8 @@ class VideoInfo:
     frames: int
     audio: tuple[str, ...]
     size_bytes: int
+    stream: int = 0
+    tracks: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +128,8 @@ def _probed(answer: bytes, size: int) -> Probed:
             frames=len(index),
             audio=tuple(_text(name) for name in facts["audio"]),
             size_bytes=size,
+            stream=_count(facts["stream"] + 1) - 1,
+            tracks=_count(facts["tracks"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError("the file confused its reader", code="decode_crashed") from error

@@ -23,6 +23,8 @@ from moderation.video.limits import FORMATS, MAX_FRAMES
 SLACK_S = 1.0
 SLACK = 0.02
 """How much later than its last packet a file may claim to end: headers are rounded."""
+USABLE = 0.95
+"""The part of all frames that must have a time of their own for those times to be believed."""
 LOOK_BYTES = 4 * 1024 * 1024
 """Part of either end of a file in which its index is looked for."""
 
@@ -41,8 +43,6 @@ def main(argv: list[str]) -> int:
         answer = {"code": "corrupt", "detail": f"not a readable video: {error.strerror}"}
     except MemoryError:
         answer = {"code": "decode_memory", "detail": "the video needs more memory than it may"}
-    if answer.get("code") == "corrupt" and _says_encrypted(path):
-        answer = {"code": "encrypted", "detail": "the video is encrypted"}
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + frames)
     return 0
 
@@ -56,14 +56,17 @@ class Refused(Exception):  # noqa: N818 - an outcome of this program, not an err
 
 
 def look(path: str, max_pixels: int) -> tuple[dict[str, Any], bytes]:
-    """Facts of the first real video stream, and its frames: float64 times, then one byte each,
-    1 for a key frame. Reads every packet, decodes one frame. Raises Refused and FFmpegError."""
+    """Facts of the video stream that the file asks players to show, or else of the first, and its
+    frames: float64 times, then one byte each, 1 for a key frame. Reads every packet, decodes one
+    frame. Raises Refused and FFmpegError."""
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     with av.open(path, options=options, metadata_errors="replace") as container:
         streams = [s for s in container.streams.video if not _is_cover(s)]
         if not streams:
             raise Refused("no_video", "the file has no video track")
-        stream = streams[0]
+        if "mp4" in container.format.name and _says_encrypted(path):
+            raise Refused("encrypted", "the video is encrypted")
+        stream = next((s for s in streams if _is_default(s)), streams[0])
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > max_pixels:
             raise Refused("too_many_pixels", f"{width} x {height} pixels are more than allowed")
@@ -88,6 +91,8 @@ def look(path: str, max_pixels: int) -> tuple[dict[str, Any], bytes]:
             "start_s": zero,
             "frames": len(times),
             "audio": [s.codec_context.name for s in container.streams.audio],
+            "stream": stream.index,
+            "tracks": len(streams),
         }
     return facts, times.tobytes() + keys.tobytes()
 
@@ -112,13 +117,14 @@ class _Walk:
     def frames(self, zero: float) -> tuple[np.ndarray, np.ndarray, float]:
         """Times ascending and distinct, key flags, and when the last frame goes.
 
-        Where the container gives frames no time of their own, the order of the stream stands
-        for it; where it gives none at all, the frame rate does.
+        Where the container gives frames no time of their own, their order in the stream stands
+        for it; where that tells nothing either, the frame rate does. Such a frame may then not be
+        found at its time: it was not seen.
         """
         told = [(pts, key) for pts, _, key in self._shown if pts is not None]
-        if len(told) < 0.95 * len(self._shown):
+        if not self._mostly_distinct(told):
             told = [(dts, key) for _, dts, key in self._shown if dts is not None]
-        if len(told) < 0.95 * len(self._shown):
+        if not self._mostly_distinct(told):
             ticks = 1 / (self._rate * self._tick)
             told = [(round(i * ticks), key) for i, (_, _, key) in enumerate(self._shown)]
             zero = 0.0
@@ -131,6 +137,9 @@ class _Walk:
             usual = float(times[-1] - times[0]) / (len(times) - 1)
             last = last if 0 < last < 100 * usual else usual
         return times, keys, float(times[-1]) + (last or 1 / self._rate)
+
+    def _mostly_distinct(self, told: list[tuple[int, bool]]) -> bool:
+        return len({time for time, _ in told}) >= USABLE * len(self._shown)
 
 
 def _walk(container: InputContainer, stream: VideoStream, max_pixels: int) -> _Walk:
@@ -172,9 +181,14 @@ def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
+def _is_default(stream: VideoStream) -> bool:
+    """The one that the file asks players to show."""
+    return bool(stream.disposition & av.stream.Disposition.default)
+
+
 def _says_encrypted(path: str) -> bool:
-    """Whether an MP4 that cannot be decoded has a sample entry of Common Encryption
-    (ISO/IEC 23001-7): the demuxer hides that entry, so its bytes are looked for."""
+    """Whether an MP4 has a sample entry of Common Encryption (ISO/IEC 23001-7). The demuxer hides
+    that entry, so its bytes are looked for; and what is encrypted may decode, to noise."""
     with open(path, "rb") as file:  # noqa: PTH123 - nothing more to import in the child
         head = file.read(LOOK_BYTES)
         file.seek(max(0, file.seek(0, 2) - LOOK_BYTES))

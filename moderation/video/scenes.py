@@ -9,7 +9,7 @@ import ffmpeg
 
 from moderation.video.ffmpeg import MediaProcess
 from moderation.video.probe import VideoInfo
-from moderation.video.source import ReadOptions, guarded_input
+from moderation.video.source import ReadOptions, picture
 
 CHANGE = 0.3
 """ffmpeg's own measure, 0..1: its documentation names 0.3 to 0.5 for cuts."""
@@ -26,7 +26,7 @@ def find_scenes(path: Path, info: VideoInfo, options: ReadOptions) -> tuple[floa
     cuts. Raises MediaError decode_timeout.
     """
     with MediaProcess(
-        command(path, options),
+        command(path, info, options),
         timeout_s=options.timeout_s + info.held_s / SPEED,
         memory_mib=options.memory_mib,
     ) as process:
@@ -36,11 +36,11 @@ def find_scenes(path: Path, info: VideoInfo, options: ReadOptions) -> tuple[floa
     return tuple(sorted(time_s for time_s in found if 0 < time_s < info.held_s))
 
 
-def command(path: Path, options: ReadOptions) -> list[str]:
+def command(path: Path, info: VideoInfo, options: ReadOptions) -> list[str]:
     """The argv of ffmpeg: a line for every cut on standard output."""
     cuts = (
-        guarded_input(path, options, skip_frame="noref")
-        .video.filter("scale", 160, 90, flags="area")
+        picture(path, info, options, skip_frame="noref")
+        .filter("scale", 160, 90, flags="area")
         .filter("select", f"gt(scene,{CHANGE})")
         .filter("settb", "1/1000000")
         .filter("metadata", mode="print", file="pipe:1", direct=1)

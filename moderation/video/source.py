@@ -127,8 +127,8 @@ def command(
     if seek_s > 0:
         given |= {"noaccurate_seek": None, "ss": f"{seek_s:.6f}"}
     picked = (
-        guarded_input(path, options, **given)
-        .video.filter("select", expression([info.start_s + time_s for time_s in times]))
+        picture(path, info, options, **given)
+        .filter("select", expression([info.start_s + time_s for time_s in times]))
         .filter("settb", "1/1000000")
         # Only frames with some metadata are told.
         .filter("metadata", mode="add", key="k", value="1")
@@ -150,11 +150,12 @@ def command(
     return words
 
 
-def guarded_input(
-    path: Path, options: ReadOptions, **more: object
+def picture(
+    path: Path, info: VideoInfo, options: ReadOptions, **more: object
 ) -> ffmpeg.nodes.FilterableStream:
-    """A local file as ffmpeg may read it: itself alone, one thread, its own time stamps."""
-    return ffmpeg.input(
+    """The video of a local file as ffmpeg may read it: that file alone, one thread, its own time
+    stamps, the stream that was probed."""
+    file = ffmpeg.input(
         str(path.resolve()),
         copyts=None,
         protocol_whitelist="file,pipe",
@@ -163,6 +164,7 @@ def guarded_input(
         threads=1,
         **more,
     )
+    return file[str(info.stream)]
 
 
 def expression(times: Sequence[float]) -> str:
