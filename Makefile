@@ -28,7 +28,7 @@ define venv
   echo "No virtual environment can be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 endef
 
-.PHONY: help install install-dev serve test test-torch lint format bench clean
+.PHONY: help install install-dev serve test test-torch lint format bench bench-video clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -58,6 +58,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 
 bench: install-dev $(PEERS_VENV)/.peers  ## images through the whole path, beside peers
 	$(BIN)/python -m benchmarks.images
+
+bench-video: install-dev  ## films: speed beside ffmpeg and the models alone, borders, memory
+	$(BIN)/python -m benchmarks.video
 
 clean:  ## environments, caches and pulled weights; never the data folder
 	rm -rf $(VENV) $(TORCH_VENV) $(PEERS_VENV) weights/.cache *.egg-info build dist \

@@ -15,12 +15,14 @@ SAMPLE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds of the clock and of all processors; peak_mib: the largest sum of the proportional
-    set sizes of all processes at one moment, sampled every 0.1 s."""
+    """Seconds of the clock and of all processors; the largest sums over all processes at one
+    moment, sampled every 0.1 s: pss_mib, where memory that several share counts once (too small
+    while programs outside share it too), rss_mib, where it counts each time."""
 
     wall_s: float
     cpu_s: float
-    peak_mib: float
+    pss_mib: float
+    rss_mib: float
     output: bytes
 
 
@@ -29,13 +31,14 @@ def measure(argv: Sequence[str], *, env: dict[str, str] | None = None, timeout_s
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)
-    peak = 0
+    peak = {"Pss:": 0, "Rss:": 0}
     ended = threading.Event()
 
     def watch() -> None:
-        nonlocal peak
         while not ended.wait(SAMPLE_S):
-            peak = max(peak, sum(_pss_kib(pid) for pid in _tree(process.pid)))
+            sizes = [_kib(pid) for pid in _tree(process.pid)]
+            for name in peak:
+                peak[name] = max(peak[name], sum(size.get(name, 0) for size in sizes))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -50,7 +53,7 @@ def measure(argv: Sequence[str], *, env: dict[str, str] | None = None, timeout_s
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if process.returncode not in (0, 1):
         raise subprocess.CalledProcessError(process.returncode, list(argv))
-    return Cost(wall_s, cpu_s, peak / 1024, output)
+    return Cost(wall_s, cpu_s, peak["Pss:"] / 1024, peak["Rss:"] / 1024, output)
 
 
 def _tree(pid: int) -> set[int]:
@@ -65,9 +68,10 @@ def _tree(pid: int) -> set[int]:
     return found
 
 
-def _pss_kib(pid: int) -> int:
+def _kib(pid: int) -> dict[str, int]:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0  # it has just ended
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+        return {}  # it has just ended
+    words = [line.split() for line in lines[1:]]
+    return {word[0]: int(word[1]) for word in words}

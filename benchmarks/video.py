@@ -101,7 +101,7 @@ def say(words: str) -> None:
 
 def figures(cost: Cost) -> dict[str, float]:
     told = asdict(cost)
-    return {name: round(told[name], 2) for name in ("wall_s", "cpu_s", "peak_mib")}
+    return {name: round(told[name], 2) for name in ("wall_s", "cpu_s", "pss_mib", "rss_mib")}
 
 
 def scan(film: Path) -> tuple[Cost, dict[str, Any]]:
@@ -252,7 +252,7 @@ def report(result: dict[str, Any]) -> str:
     lines = [
         f"{result['machine']}; {result['precision']}; {result['bytes'] / 1e6:.0f} MB",
         "",
-        "| what | wall s | x real time | CPU s | to ffmpeg + models | peak MiB |",
+        "| what | wall s | x real time | CPU s | to ffmpeg + models | peak MiB (PSS / RSS) |",
         "|---|---|---|---|---|---|",
     ]
     for what, cost in rows:
@@ -262,7 +262,7 @@ def report(result: dict[str, Any]) -> str:
             f"{seconds / cost['wall_s']:.1f}",
             f"{cost['cpu_s']:.1f}",
             f"{cost['cpu_s'] / limit:.2f}",
-            f"{cost['peak_mib']:.0f}",
+            f"{cost['pss_mib']:.0f} / {cost['rss_mib']:.0f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", f"ffmpeg alone is `{result['command']}`", ""]
@@ -282,7 +282,7 @@ def report(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"{cost['hours']:g} hours: {cost['wall_s']:.0f} s, {ratio:.0f} x real time, "
-            f"peak {cost['peak_mib']:.0f} MiB, "
+            f"peak {cost['pss_mib']:.0f} MiB PSS, {cost['rss_mib']:.0f} MiB RSS, "
             f"{cost['verdict']['coverage']['frames_sampled']} frames",
         ]
     return "\n".join(lines)
