@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, insert, null, or_, select, update
+from sqlalchemy import Row, exists, func, insert, null, or_, select, update
 
 from moderation.store.chunks import OPEN, Stage, advance
 from moderation.store.codec import clock
@@ -193,15 +193,17 @@ def progress(db: Database, row: JobRow, *, now: datetime | None = None) -> Progr
     """How far a video job is; None for one that is no video, or ended without looking."""
     if row.kind != VIDEO:
         return None
+    parts: Sequence[Row[Any]] = ()
     with db.connect() as connection:
-        if row.state.ended:
+        if not row.state.ended:
+            query = select(chunk.c.stage, chunk.c.moments, chunk.c.created)
+            parts = connection.execute(query.where(chunk.c.job_id == row.id)).all()
+        if not parts:  # it has ended, perhaps since the row was read, or has not begun
             looked = select(scores.c.views).where(scores.c.job_id == row.id).limit(1)
             count = connection.execute(looked).scalar_one_or_none()
-            return None if count is None else Progress(count, count, 0.0)
-        query = select(chunk.c.stage, chunk.c.moments, chunk.c.created).where(
-            chunk.c.job_id == row.id
-        )
-        parts = connection.execute(query).all()
+            if count is not None:
+                return Progress(count, count, 0.0)
+            return None if row.state.ended else Progress(0, 0, None)
     known = sum(part.moments for part in parts)
     done = sum(part.moments for part in parts if Stage(part.stage) not in OPEN)
     if done == 0:

@@ -460,8 +460,17 @@ def test_progress(db: Database) -> None:
     assert found == films.Progress(10, 40, 30.0)
     assert found is not None
     assert found.fraction == 0.25
-    jobs.cancel(db, "default", job_id, now=later(11))
-    assert told(12) is None
+    early = jobs.get_job(db, "default", job_id)
+    for number in range(1, 4):
+        through(db, job_id, number, at=5)
+    claim = jobs.claim(db, job_id, "media", LEASE_S, now=later(6))
+    assert claim is not None
+    assert jobs.finish(db, claim, result_for(claim), now=later(7))
+    assert told(12) == films.Progress(2, 2, 0.0), "as many as there are scores of"
+    assert films.progress(db, early, now=later(12)) == told(12), "it ended between two looks"
+    gone = planned(db, 1, name="b")
+    jobs.cancel(db, "default", gone, now=later(11))
+    assert films.progress(db, jobs.get_job(db, "default", gone)) is None
 
 
 def test_packs_in_use_are_those_of_chunks_under_way(db: Database) -> None:
