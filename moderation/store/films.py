@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, exists, func, insert, null, or_, select, update
+from sqlalchemy import exists, func, insert, null, or_, select, update
 
 from moderation.store.chunks import OPEN, Stage, advance
 from moderation.store.codec import clock
@@ -193,7 +193,7 @@ def progress(db: Database, row: JobRow, *, now: datetime | None = None) -> Progr
     """How far a video job is; None for one that is no video, or ended without looking."""
     if row.kind != VIDEO:
         return None
-    parts: Sequence[Row[Any]] = ()
+    parts: Sequence[Any] = ()
     with db.connect() as connection:
         if not row.state.ended:
             query = select(chunk.c.stage, chunk.c.moments, chunk.c.created)
