@@ -45,6 +45,12 @@ class Metrics:
         self._jobs = Gauge(
             "moderation_jobs", "Jobs in the database, by state", ["state"], registry=self.registry
         )
+        self._chunks = Gauge(
+            "moderation_chunks",
+            "Parts of videos that wait for their turn, are to be read, are to be scored",
+            ["stage"],
+            registry=self.registry,
+        )
         self._oldest = Gauge(
             "moderation_queue_age_seconds",
             "Age of the oldest job that waits; 0 when none does",
@@ -74,6 +80,7 @@ class Metrics:
         counts: Mapping[JobState, int],
         oldest_s: float,
         callbacks: Mapping[str, int],
+        chunks: Mapping[str, int],
         workers: int,
     ) -> None:
         """What a scrape reads from the database."""
@@ -82,6 +89,8 @@ class Metrics:
         self._oldest.set(oldest_s)
         for name, number in callbacks.items():
             self._callbacks.labels(name).set(number)
+        for stage, number in chunks.items():
+            self._chunks.labels(stage).set(number)
         self._workers.set(workers)
 
     def text(self) -> bytes:

@@ -13,7 +13,7 @@ from api.problems import request_id_of, respond
 from api.schemas.answers import Live, Ready
 from api.schemas.problems import KEYED, OPEN, Missing, NotReady, problems
 from moderation.errors import BrokerError, StoreError
-from moderation.store import jobs, outbox
+from moderation.store import chunks, jobs, outbox
 from moderation.store.engine import schema_is_current
 from moderation.store.records import WorkerRow
 
@@ -119,6 +119,7 @@ def _scrape(gateway: Gateway) -> bytes:
         jobs.counts(gateway.db),
         jobs.oldest_queued_s(gateway.db),
         outbox.undelivered(gateway.db),
+        chunks.open_counts(gateway.db),
         len(gateway.workers.get()),
     )
     return gateway.metrics.text()

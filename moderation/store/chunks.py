@@ -324,6 +324,15 @@ def advance(
     return tuple(_hint(connection, held.id, number, Stage.READ) for number in numbers)
 
 
+def open_counts(db: Database) -> dict[str, int]:
+    """How many chunks are at each stage that is not the last, over all tenants."""
+    query = select(chunk.c.stage, func.count().label("number")).where(_open())
+    with db.connect() as connection:
+        rows = connection.execute(query.group_by(chunk.c.stage)).all()
+    found = {row.stage: row.number for row in rows}
+    return {stage.value: found.get(stage.value, 0) for stage in OPEN}
+
+
 def packs_in_use(db: Database) -> set[tuple[str, int]]:
     """(job, number) of every chunk whose pack may be being written or read."""
     query = select(chunk.c.job_id, chunk.c.number).where(

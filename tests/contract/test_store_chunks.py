@@ -473,6 +473,15 @@ def test_progress(db: Database) -> None:
     assert films.progress(db, jobs.get_job(db, "default", gone)) is None
 
 
+def test_open_chunks_are_counted_by_stage(db: Database) -> None:
+    assert chunks.open_counts(db) == {"waiting": 0, "read": 0, "score": 0}
+    job_id = planned(db, 4, ahead=2)
+    chunks.read_done(db, taken(db, job_id, 0, Stage.READ), now=NOW)
+    assert chunks.open_counts(db) == {"waiting": 2, "read": 1, "score": 1}
+    through(db, job_id, 1, ahead=2)
+    assert chunks.open_counts(db) == {"waiting": 1, "read": 1, "score": 1}
+
+
 def test_packs_in_use_are_those_of_chunks_under_way(db: Database) -> None:
     job_id = planned(db, 3, ahead=2)
     assert chunks.packs_in_use(db) == {(job_id, 0), (job_id, 1)}

@@ -78,6 +78,7 @@ def test_metrics(gate: Gate) -> None:
     assert 'moderation_jobs{state="done"} 1.0' in text
     assert 'moderation_jobs{state="queued"} 0.0' in text
     assert 'moderation_callbacks{state="dead"} 0.0' in text
+    assert 'moderation_chunks{stage="read"} 0.0' in text
     assert "moderation_queue_age_seconds 0.0" in text
     assert "moderation_waits_in_flight 0.0" in text
 
