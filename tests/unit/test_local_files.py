@@ -88,6 +88,24 @@ def test_a_folder_s_file_is_read_where_it_lies(tmp_path: Path) -> None:
             pytest.fail("it was there")
 
 
+def test_what_lies_in_s3_is_fetched_and_deleted_in_the_end(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    blobs = open_blobs("s3://media/films", endpoint=s3_endpoint)
+    key = blob_key("default", "cd" * 32)
+    blobs.put(key, b"film")
+    with LocalFiles(blobs, tmp_path) as files:
+        with files.open(key) as first:
+            assert first.read_bytes() == b"film"
+        with files.open(key) as second:
+            assert second == first, "it was kept"
+    blobs.delete(key)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_dead_processes_left_is_deleted(tmp_path: Path) -> None:
     dead = tmp_path / "dead"
     dead.mkdir()
