@@ -204,7 +204,10 @@ def _duration(
 
     MP4 and MOV count from the start of the presentation; other containers from the first frame.
     """
-    if stream.duration is not None and stream.time_base is not None:
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        # The length itself is taken from what is left of the file.
+        claimed = float(stream.frames / stream.average_rate)
+    elif stream.duration is not None and stream.time_base is not None:
         claimed = float(stream.duration * stream.time_base)
         if "mp4" not in container.format.name and stream.start_time is not None:
             claimed += float(stream.start_time * stream.time_base) - zero
