@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Self
 
 from moderation.aggregate import Frame, Timeline, floors
-from moderation.film import ROUNDS, Film, begin, conclude, look_closer
+from moderation.clips import Seen, judged, look_on
+from moderation.film import ROUNDS, Film, begin, conclude
 from moderation.models.runner import Scorer
 from moderation.policy import Policy, summarise
 from moderation.settings import Settings
-from moderation.types import DecodedImage, LabelScore, MediaInfo, MediaScores, View
+from moderation.types import DecodedImage, LabelScore, MediaInfo, MediaScores, View, Window
 from moderation.video.dedupe import DedupeOptions
 from moderation.video.ffmpeg import program
 from moderation.video.look import look
@@ -36,7 +37,7 @@ Progress = Callable[[int, int, float], None]
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoAnalysis:
     """What a video is, and what a policy says of it. frames: every moment that was asked for,
-    over all rounds. timings_ms: probe, total."""
+    over all rounds, as it was judged. timings_ms: probe, total."""
 
     film: Film
     frames: tuple[Frame, ...]
@@ -87,54 +88,76 @@ class VideoAnalyser:
         probed = probe(path, self.limits)
         probe_ms = (time.perf_counter() - started) * 1000
         tell = progress or (lambda done, wanted, film_s: None)
-        frames: list[Frame] = []
+        seen = Seen()
         scenes = None
         if self.sampling.mode == "scene":
             scenes = find_scenes(path, probed.info, self.reading)
-        film, round_ = begin(probed.info, probed.index, self.sampling, scenes)
-        chunks = 0
+        film, parts = begin(probed.info, probed.index, self.sampling, scenes)
+        chunks = done = 0
         with ThreadPoolExecutor(self.readers, thread_name_prefix="reader") as pool:
-            for _ in range(ROUNDS):
-                wanted = len(frames) + sum(len(chunk.asks) for chunk in round_)
-                tell(len(frames), wanted, probed.info.duration_s)
-                for pack in self._packs(pool, path, round_, probed.info):
-                    frames += score_pack(self.scorer, pack, probed.info, policy)
-                    tell(len(frames), wanted, probed.info.duration_s)
-                chunks += len(round_)
-                round_ = look_closer(frames, policy, film, probed.index, first=chunks)
-                if not round_:
+            for round_ in range(ROUNDS):
+                wanted = done + sum(len(chunk.asks) for chunk in parts)
+                tell(done, wanted, probed.info.duration_s)
+                for chunk, pack in self._packs(pool, path, parts, probed.info):
+                    frames = score_pack(self.scorer, pack, probed.info, policy, chunk.window)
+                    seen.add(round_, chunk.window, frames, pack.hashes)
+                    done += len(chunk.asks)
+                    tell(done, wanted, probed.info.duration_s)
+                chunks += len(parts)
+                parts = look_on(
+                    seen,
+                    policy,
+                    film,
+                    probed.index,
+                    self.scorer.windows,
+                    rounds=round_ + 1,
+                    first=chunks,
+                )
+                if not parts:
                     break
-        timeline = conclude(frames, policy, film)
+        told = judged(seen, self.scorer.windows, film)
+        timeline = conclude(told, policy, film)
         total_ms = (time.perf_counter() - started) * 1000
         timings = {"probe": probe_ms, "total": total_ms}
-        return VideoAnalysis(film, tuple(frames), timeline, timings)
+        return VideoAnalysis(film, told, timeline, timings)
 
     def _packs(
         self, pool: ThreadPoolExecutor, path: Path, chunks: Sequence[Chunk], info: VideoInfo
-    ) -> Iterator[FramePack]:
-        """The chunks' packs in order. At most one more than there are readers is held."""
-        ahead: deque[Future[FramePack]] = deque()
+    ) -> Iterator[tuple[Chunk, FramePack]]:
+        """The chunks with their packs, in order. At most one more than there are readers is
+        held."""
+        ahead: deque[tuple[Chunk, Future[FramePack]]] = deque()
         keys, reading, dedupe = self.scorer.keys, self.reading, self.dedupe
         try:
             for chunk in chunks:
-                ahead.append(pool.submit(look, path, chunk, info, keys, reading, dedupe))
+                future = pool.submit(look, path, chunk, info, keys, reading, dedupe)
+                ahead.append((chunk, future))
                 if len(ahead) > self.readers:
-                    yield ahead.popleft().result()
+                    first, pack = ahead.popleft()
+                    yield first, pack.result()
             while ahead:
-                yield ahead.popleft().result()
+                first, pack = ahead.popleft()
+                yield first, pack.result()
         finally:
-            for future in ahead:
+            for _, future in ahead:
                 future.cancel()
 
 
 def score_pack(
-    scorer: Scorer, pack: FramePack, info: VideoInfo, policy: Policy
+    scorer: Scorer,
+    pack: FramePack,
+    info: VideoInfo,
+    policy: Policy,
+    window: Window | None = None,
 ) -> tuple[Frame, ...]:
     """Every moment of a pack with its scores, in order; near-duplicates share those of another.
 
-    What lies below all that the policy asks for is not known more exactly. Raises ServiceError
-    as `Scorer.score` does.
+    window: the pack is of whole windows of that kind, and each of them is one moment. What lies
+    below all that the policy asks for is not known more exactly. Raises ServiceError as
+    `Scorer.score` does.
     """
+    if window is not None:
+        return _score_windows(scorer, pack, window)
     peaks: dict[float, dict[str, LabelScore]] = {}
     if pack.hashes:
         views = tuple(View(frame=i, time_s=one.time_s) for i, one in enumerate(pack.hashes))
@@ -164,4 +187,27 @@ def score_pack(
                 shared=look_.source_s != look_.shown_s,
             )
         )
+    return tuple(frames)
+
+
+def _score_windows(scorer: Scorer, pack: FramePack, window: Window) -> tuple[Frame, ...]:
+    """One frame a window, at its middle. A window that lacks a frame was not seen."""
+    rows = {one.time_s: row for row, one in enumerate(pack.hashes)}
+    parts = [
+        pack.looks[start : start + window.frames]
+        for start in range(0, len(pack.looks), window.frames)
+    ]
+    whole = [[rows[look.source_s] for look in part if look.source_s is not None] for part in parts]
+    pixels = pack.pixels[window.key]
+    clips = [pixels[own] for own in whole if len(own) == window.frames]
+    scored = iter(scorer.score_windows(window, clips))
+    frames = []
+    for part, own in zip(parts, whole, strict=True):
+        middle = part[window.frames // 2]
+        if len(own) < window.frames or middle.shown_s is None:
+            frames.append(Frame(middle.time_s, None))
+            continue
+        peaks = summarise(MediaScores((View(time_s=middle.shown_s),), (next(scored),)))
+        time_s = max(middle.time_s, middle.shown_s)
+        frames.append(Frame(time_s, peaks, shown_s=middle.shown_s))
     return tuple(frames)

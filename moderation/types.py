@@ -6,7 +6,7 @@ format (API, `scan --json`, callbacks). Hot-path values are plain dataclasses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -51,6 +51,35 @@ class InputKey:
     height: int
     fit: Literal["stretch"] = "stretch"
     interpolation: Literal["area", "bilinear", "bicubic"] = "area"
+
+
+Ask = tuple[float, float]
+"""A moment of a video in seconds, and the own time of the frame shown then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a clip model reads at a time: `frames` pictures at `key`, `rate` of them a second.
+
+    every_s: where the picture moves, so many seconds lie between the beginnings of two windows.
+    """
+
+    key: InputKey
+    frames: int
+    rate: float
+    every_s: float
+
+    @property
+    def span_s(self) -> float:
+        return self.frames / self.rate
+
+    def middles(self, asks: Sequence[Ask]) -> tuple[Ask, ...]:
+        """The moment that each of some windows stands for. asks: those of whole windows."""
+        return tuple(asks[self.frames // 2 :: self.frames])
+
+
+Windows = Mapping[Window, Mapping[str, str]]
+"""The windows that clip models read -> label -> the `id@version` that answers it there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,18 +15,20 @@ from moderation.models.backends.base import Backend, Outputs, Pixels
 from moderation.models.cascade import DRIFT, Floors, ScoreTable, second_opinions
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact
-from moderation.models.spec import ModelSpec
+from moderation.models.spec import ModelSpec, windows_of
 from moderation.models.weights import resolve
 from moderation.settings import Settings
-from moderation.types import InputKey, ViewScores
+from moderation.types import InputKey, ViewScores, Window, Windows
 
 
 class Models(Protocol):
     """What a `Scorer` needs to know of the loaded models."""
 
     keys: tuple[InputKey, ...]
+    windows: Windows
     refs: tuple[str, ...]
     labels: tuple[str, ...]
+    """Those that pictures are scored by: what windows alone answer is not among them."""
     device: str
     precision: str
 
@@ -35,6 +37,7 @@ class Models(Protocol):
         views: Sequence[Mapping[InputKey, Pixels]],
         floors: Sequence[Floors | None] | None = None,
     ) -> list[ViewScores]: ...
+    def score_windows(self, window: Window, pixels: Pixels) -> list[ViewScores]: ...
     def describe(self) -> list[dict[str, Any]]: ...
     def close(self) -> None: ...
 
@@ -62,6 +65,7 @@ class Ensemble:
 
     Where the caller names floors, networks are left out that could change nothing (`cascade`).
     quick: the same networks in a precision that costs less, for the first look; by `id@version`.
+    clips: networks that read windows of a video; none of them ever sees a picture.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Ensemble:
         networks: Sequence[Network],
         heads: Sequence[tuple[ModelSpec, Heads]],
         quick: Mapping[str, Network] | None = None,
+        clips: Sequence[Network] = (),
     ) -> None:
         loaded = {network.spec.ref for network in networks}
         for spec, _ in heads:
@@ -77,6 +82,7 @@ class Ensemble:
         if not networks:
             raise SpecError("no network is loaded")
         self._networks = networks
+        self._clips = clips
         second = second_opinions([n.spec for n in networks], [spec for spec, _ in heads])
         self._second = [n for n in networks if n.spec.ref in second]
         self._first = [n for n in networks if n.spec.ref not in second]
@@ -84,7 +90,8 @@ class Ensemble:
         self._heads = heads
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
         self.keys = tuple(dict.fromkeys(network.key for network in networks))
-        self.refs = tuple(sorted(spec.ref for spec in specs))
+        self.windows = windows_of(clip.spec for clip in clips)
+        self.refs = tuple(sorted(spec.ref for spec in [*specs, *(clip.spec for clip in clips)]))
         self.labels = tuple(sorted({answer.label for spec in specs for answer in spec.labels}))
         self.device = networks[0].backend.device
         self.precision = networks[0].backend.precision
@@ -94,6 +101,7 @@ class Ensemble:
         """Verify and compile everything. Raises ConfigError."""
         create = backend_class(settings.backend)
         networks = []
+        clips = []
         heads = []
         quick: dict[str, Network] = {}
         for spec in specs:
@@ -105,13 +113,16 @@ class Ensemble:
             artefact = choose_artefact(spec, settings.backend, settings.precision)
             backend = create(spec, resolve(spec, artefact, settings), settings)
             backend.load()
+            if spec.clip is not None:
+                clips.append(Network(spec, backend))
+                continue
             networks.append(Network(spec, backend))
             if (precision := backend.quicker()) is not None:
                 changed = settings.model_copy(update={"precision": precision})
                 twin = create(spec, resolve(spec, artefact, settings), changed)
                 twin.load()
                 quick[spec.ref] = Network(spec, twin)
-        return cls(networks, heads, quick)
+        return cls(networks, heads, quick, clips)
 
     def warm_up(self, max_batch: int) -> None:
         """Run the smallest and the largest batch once, so that the first caller is not slow."""
@@ -119,6 +130,9 @@ class Ensemble:
         for size in sorted({1, max_batch}):
             self.score([blank] * size)
             self.score([blank] * size, [{}] * size)
+        for window in self.windows:
+            shape = (1, window.frames, window.key.height, window.key.width, 3)
+            self.score_windows(window, np.zeros(shape, np.uint8))
 
     def score(
         self,
@@ -136,6 +150,20 @@ class Ensemble:
             named = {i: floor for i, floor in named.items() if batch.table.near(i, floor)}
         self._cascade(batch, named, self._first, 0.0)
         return [batch.scores(i) for i in range(len(views))]
+
+    def score_windows(self, window: Window, pixels: Pixels) -> list[ViewScores]:
+        """One ViewScores a window, of the clip networks that read it alone. pixels: (n, frames,
+        height, width, 3). Raises InferenceError for a number that is not finite."""
+        table = ScoreTable(len(pixels))
+        for network in self._clips:
+            if network.spec.clip != window:
+                continue
+            step = network.spec.max_batch
+            for start in range(0, len(pixels), step):
+                part = pixels[start : start + step]
+                rows = np.arange(start, start + len(part))
+                _note(table, network.spec, network.backend.start(part).result(), rows)
+        return [ViewScores(*_means(table, row)) for row in range(len(pixels))]
 
     def _cascade(
         self, batch: _Batch, named: Mapping[int, Floors], first: Sequence[Network], slack: float
@@ -165,10 +193,7 @@ class Ensemble:
         outputs = {network.spec.ref: running.result() for network, running in passes}
         for network in networks:
             spec, answer = network.spec, outputs[network.spec.ref]
-            for label in spec.labels:
-                values = _finite(answer, label.output, spec, len(rows))[:, label.index]
-                activated = sigmoid(values) if label.activation == "sigmoid" else values
-                batch.table.put(label.label, spec.ref, rows, activated)
+            _note(batch.table, spec, answer, rows)
             if spec.embedding_output is not None:
                 found = _finite(answer, spec.embedding_output, spec, len(rows))
                 batch.put_embedding(spec.ref, rows, found)
@@ -181,8 +206,9 @@ class Ensemble:
                             )
 
     def describe(self) -> list[dict[str, Any]]:
-        devices = {n.spec.ref: (n.backend.device, n.backend.precision) for n in self._networks}
-        specs = [network.spec for network in self._networks] + [spec for spec, _ in self._heads]
+        networks = [*self._networks, *self._clips]
+        devices = {n.spec.ref: (n.backend.device, n.backend.precision) for n in networks}
+        specs = [network.spec for network in networks] + [spec for spec, _ in self._heads]
         quick = {ref: {"first_look": n.backend.precision} for ref, n in self._quick.items()}
         return [
             {
@@ -199,7 +225,7 @@ class Ensemble:
         ]
 
     def close(self) -> None:
-        for network in (*self._networks, *self._quick.values()):
+        for network in (*self._networks, *self._clips, *self._quick.values()):
             network.backend.close()
 
 
@@ -224,14 +250,30 @@ class _Batch:
         self._encoder = encoder
 
     def scores(self, row: int) -> ViewScores:
-        """The mean of each label's opinions, and who gave them."""
-        said = self.table.said(row)
+        scores, models = _means(self.table, row)
         return ViewScores(
-            scores={label: fmean(score for _, score in told) for label, told in said.items()},
-            models={label: "+".join(model for model, _ in told) for label, told in said.items()},
+            scores=scores,
+            models=models,
             embedding=None if self._embeddings is None else self._embeddings[row],
             encoder=self._encoder,
         )
+
+
+def _note(table: ScoreTable, spec: ModelSpec, outputs: Outputs, rows: NDArray[np.intp]) -> None:
+    """What a network answers of some rows, label by label."""
+    for label in spec.labels:
+        values = _finite(outputs, label.output, spec, len(rows))[:, label.index]
+        activated = sigmoid(values) if label.activation == "sigmoid" else values
+        table.put(label.label, spec.ref, rows, activated)
+
+
+def _means(table: ScoreTable, row: int) -> tuple[dict[str, float], dict[str, str]]:
+    """The mean of each label's opinions, and who gave them."""
+    said = table.said(row)
+    return (
+        {label: fmean(score for _, score in told) for label, told in said.items()},
+        {label: "+".join(model for model, _ in told) for label, told in said.items()},
+    )
 
 
 def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray[np.float32]:

@@ -1,10 +1,10 @@
-"""Which sizes of pixels the models read, known without loading one: for those who read files."""
+"""What the models read, known without loading one: for those who read files."""
 
 from __future__ import annotations
 
-from moderation.models.spec import read_specs
+from moderation.models.spec import read_specs, windows_of
 from moderation.settings import Settings
-from moderation.types import InputKey
+from moderation.types import InputKey, Windows
 
 
 def input_keys(settings: Settings) -> tuple[InputKey, ...]:
@@ -14,4 +14,14 @@ def input_keys(settings: Settings) -> tuple[InputKey, ...]:
 
         return (KEY,)
     specs = [spec for spec in read_specs(settings.manifests) if spec.default]
-    return tuple(dict.fromkeys(spec.input.key for spec in specs if spec.input is not None))
+    pictures = [spec.input.key for spec in specs if spec.input is not None and spec.clip is None]
+    return tuple(dict.fromkeys(pictures))
+
+
+def input_windows(settings: Settings) -> Windows:
+    """The windows of a `Scorer` with these settings, from the manifests. Raises SpecError."""
+    if settings.backend == "fake":
+        from moderation.models.backends.fake import windows
+
+        return windows()
+    return windows_of(spec for spec in read_specs(settings.manifests) if spec.default)

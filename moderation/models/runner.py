@@ -7,9 +7,12 @@ no file: pixels come ready from a decoder child.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from moderation.errors import ConfigError
 from moderation.models.backends.base import Pixels
@@ -18,11 +21,17 @@ from moderation.models.cascade import Floors
 from moderation.models.ensemble import Ensemble, Models
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.settings import Settings
-from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores
+from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores, Window
 
-ViewPixels = dict[InputKey, Pixels]
-"""One view for every key: (height, width, 3) uint8."""
-ViewTask = tuple[ViewPixels, Floors | None]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A view, (height, width, 3) for every key, or a window, (frames, height, width, 3) for its
+    own key."""
+
+    pixels: Mapping[InputKey, Pixels]
+    floors: Floors | None = None
+    window: Window | None = None
 
 
 class Scorer:
@@ -31,6 +40,7 @@ class Scorer:
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
         self.keys = models.keys
+        self.windows = models.windows
         self.models = models.refs
         self.labels = models.labels
         self.device = models.device
@@ -38,7 +48,7 @@ class Scorer:
         # A picture of many views comes in portions: it takes turns with the others, and the
         # callers of a worker fit into the queue together.
         self._portion = max(1, min(2 * settings.max_batch, settings.max_queue))
-        self._batcher: Batcher[ViewTask, ViewScores] = Batcher(
+        self._batcher: Batcher[_Task, ViewScores] = Batcher(
             self._run,
             max_batch=settings.max_batch,
             max_delay_s=settings.max_delay_ms / 1000,
@@ -49,8 +59,21 @@ class Scorer:
         """Facts of each model: id, version, task, labels, licence, precision, device."""
         return self._models.describe()
 
-    def _run(self, tasks: Sequence[ViewTask]) -> list[ViewScores]:
-        return self._models.score([task[0] for task in tasks], [task[1] for task in tasks])
+    def _run(self, tasks: Sequence[_Task]) -> list[ViewScores]:
+        """Views together, and windows of a kind together."""
+        alike: dict[Window | None, list[int]] = {}
+        for row, task in enumerate(tasks):
+            alike.setdefault(task.window, []).append(row)
+        said: dict[int, ViewScores] = {}
+        for window, rows in alike.items():
+            pixels = [tasks[row].pixels for row in rows]
+            if window is None:
+                found = self._models.score(pixels, [tasks[row].floors for row in rows])
+            else:
+                stacked = np.stack([one[window.key] for one in pixels])
+                found = self._models.score_windows(window, stacked)
+            said.update(zip(rows, found, strict=True))
+        return [said[row] for row in range(len(tasks))]
 
     def score(
         self,
@@ -67,15 +90,28 @@ class Scorer:
         full), ExpiredError, InferenceError (the backend failed on one of the views).
         """
         views = [
-            ({key: decoded.pixels[key][i] for key in self.keys}, floors)
+            _Task({key: decoded.pixels[key][i] for key in self.keys}, floors)
             for i in range(len(decoded.views))
         ]
-        scores: list[ViewScores] = []
-        for start in range(0, len(views), self._portion):
-            portion = views[start : start + self._portion]
-            until = _or_never(deadline)
-            scores += _all(self._batcher.submit(portion, deadline=until, patient=patient))
+        scores = self._in_portions(views, self._portion, _or_never(deadline), patient)
         return MediaScores(decoded.views, tuple(scores))
+
+    def score_windows(self, window: Window, clips: Sequence[Pixels]) -> list[ViewScores]:
+        """Scores of windows of a video by the models that read them, in order; pictures that
+        somebody waits for go first. clips: (frames, height, width, 3) each. Raises as `score`."""
+        tasks = [_Task({window.key: pixels}, window=window) for pixels in clips]
+        # A window weighs as much as its frames.
+        portion = max(1, self._portion // window.frames)
+        return self._in_portions(tasks, portion, math.inf, patient=True)
+
+    def _in_portions(
+        self, tasks: Sequence[_Task], portion: int, deadline: float, patient: bool
+    ) -> list[ViewScores]:
+        scores: list[ViewScores] = []
+        for start in range(0, len(tasks), portion):
+            part = tasks[start : start + portion]
+            scores += _all(self._batcher.submit(part, deadline=deadline, patient=patient))
+        return scores
 
     @property
     def oldest_running_s(self) -> float:

@@ -6,13 +6,14 @@ Pure TOML and pydantic: importing this loads no backend. Unknown keys are errors
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from moderation.errors import SpecError
-from moderation.types import InputKey
+from moderation.types import InputKey, Window, Windows
 
 Precision = Literal["f32", "bf16", "f16", "int8"]
 LABEL = r"^[a-z_]+\.[a-z_]+$"
@@ -33,7 +34,8 @@ class InputSpec(_Part):
     height: int = Field(gt=0)
     fit: Literal["stretch"] = "stretch"
     interpolation: Literal["area", "bilinear", "bicubic"]
-    layout: Literal["NCHW", "NHWC"]
+    layout: Literal["NCHW", "NHWC", "NCTHW", "NTCHW", "NTHWC"]
+    """Those with T, the frames of a window, are for clip models."""
     colour: Literal["RGB", "BGR"]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -41,6 +43,15 @@ class InputSpec(_Part):
     @property
     def key(self) -> InputKey:
         return InputKey(self.width, self.height, self.fit, self.interpolation)
+
+
+class WindowSpec(_Part):
+    """What a clip model reads: so many frames at [input]'s size, `rate` of them a second; where
+    the picture moves, a window begins every `every_s` seconds. 64: a chunk holds whole ones."""
+
+    frames: int = Field(ge=2, le=64)
+    rate: float = Field(gt=0, le=60, allow_inf_nan=False)
+    every_s: float = Field(gt=0, allow_inf_nan=False)
 
 
 class LabelSpec(_Part):
@@ -86,17 +97,19 @@ class Metric(_Part):
 
 
 class ModelSpec(_Part):
-    """A manifest. `encoder` is set for heads: the trunk whose embedding they read."""
+    """A manifest. `encoder` is set for heads: the trunk whose embedding they read; `window` for
+    clips: models that read several frames of a video at once, and no pictures."""
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     version: str = Field(pattern=r"^[0-9][0-9a-z.]*$")
-    task: Literal["classification", "encoder", "heads"]
+    task: Literal["classification", "encoder", "heads", "clip"]
     architecture: str
     summary: str
     licence: str
     origin: str
     default: bool = True
     input: InputSpec | None = None
+    window: WindowSpec | None = None
     embedding_output: str | None = None
     encoder: str | None = Field(default=None, pattern=r"^[a-z0-9-]+@[0-9][0-9a-z.]*$")
     max_batch: Annotated[int, Field(ge=1)] = 8
@@ -110,6 +123,14 @@ class ModelSpec(_Part):
         """`id@version`, as verdicts name it."""
         return f"{self.id}@{self.version}"
 
+    @property
+    def clip(self) -> Window | None:
+        """The window that a clip model reads; None: it reads pictures, or features."""
+        if self.input is None or self.window is None:
+            return None
+        told = self.window
+        return Window(self.input.key, told.frames, told.rate, told.every_s)
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
         if self.task == "heads":
@@ -117,11 +138,28 @@ class ModelSpec(_Part):
                 raise ValueError("heads name an encoder and read no pixels")
         elif self.input is None:
             raise ValueError("a network that reads pixels has an [input]")
+        if (self.task == "clip") != (self.window is not None):
+            raise ValueError("a clip model has a [window], and no other has one")
+        if self.input is not None and (self.task == "clip") != ("T" in self.input.layout):
+            raise ValueError(f"the layout {self.input.layout} does not fit the task {self.task}")
         if self.task == "encoder" and not self.embedding_output:
             raise ValueError("an encoder names its embedding_output")
         if self.task != "encoder" and not self.labels:
             raise ValueError("a model without labels answers nothing")
         return self
+
+
+def windows_of(specs: Iterable[ModelSpec]) -> Windows:
+    """What the clip models among them read and answer. Several that answer a label from one
+    window are named together, as in `ViewScores.models`."""
+    found: dict[Window, dict[str, str]] = {}
+    for spec in specs:
+        if (window := spec.clip) is not None:
+            answers = found.setdefault(window, {})
+            for told in spec.labels:
+                known = answers.get(told.label)
+                answers[told.label] = spec.ref if known is None else f"{known}+{spec.ref}"
+    return found
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -9,13 +9,13 @@ import json
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from moderation.aggregate import Frame
-from moderation.types import LabelScore
+from moderation.types import Ask, InputKey, LabelScore, Window
 
-_HEAD = struct.Struct("<d?")
+_HEAD = struct.Struct("<d?H")
 _ASK = struct.Struct("<dd")
 
 
@@ -23,9 +23,15 @@ _ASK = struct.Struct("<dd")
 class Asks:
     """The moments of a chunk with the own time of the frame shown then; see `sampling.Chunk`."""
 
-    asks: tuple[tuple[float, float], ...]
+    asks: tuple[Ask, ...]
     seek_s: float
     exact: bool
+    window: Window | None = None
+
+    @property
+    def moments(self) -> tuple[Ask, ...]:
+        """Those that are scored: of a window the one in its middle."""
+        return self.asks if self.window is None else self.window.middles(self.asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,20 @@ class Looked:
 
 
 def dump_asks(asks: Asks) -> bytes:
+    window = b"" if asks.window is None else json.dumps(astuple(asks.window)).encode()
     rows = b"".join(_ASK.pack(*pair) for pair in asks.asks)
-    return _HEAD.pack(asks.seek_s, asks.exact) + rows
+    return _HEAD.pack(asks.seek_s, asks.exact, len(window)) + window + rows
 
 
 def load_asks(data: bytes) -> Asks:
-    seek_s, exact = _HEAD.unpack_from(data)
-    pairs = tuple((a, b) for a, b in _ASK.iter_unpack(data[_HEAD.size :]))
-    return Asks(pairs, seek_s, exact)
+    seek_s, exact, length = _HEAD.unpack_from(data)
+    rows = _HEAD.size + length
+    window = None
+    if length:
+        key, *rest = json.loads(data[_HEAD.size : rows])
+        window = Window(InputKey(*key), *rest)
+    pairs = tuple((a, b) for a, b in _ASK.iter_unpack(data[rows:]))
+    return Asks(pairs, seek_s, exact, window)
 
 
 def dump_looked(looked: Looked) -> bytes:

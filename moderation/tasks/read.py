@@ -90,7 +90,7 @@ def run_read(job_id: str, number: int, runtime: ReadRuntime) -> bool:
 
 def _look(claim: ChunkClaim, runtime: ReadRuntime) -> FramePack:
     told = load_asks(claim.asks)
-    chunk = Chunk(claim.number, told.asks, told.seek_s, told.exact)
+    chunk = Chunk(claim.number, told.asks, told.seek_s, told.exact, told.window)
     info = Film.from_json(claim.film).info
     with runtime.files.open(claim.media.blob_key) as path:
         return runtime.look(path, chunk, info, runtime.keys, runtime.reading, runtime.dedupe)

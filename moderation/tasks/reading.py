@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from moderation.models.keys import input_keys
+from moderation.models.keys import input_keys, input_windows
 from moderation.packs import PackStore
 from moderation.settings import Settings
 from moderation.store import chunks, films
@@ -69,6 +69,7 @@ class Reading:
             lease_s=settings.lease_seconds,
             max_attempts=settings.max_attempts,
             ahead=settings.video_chunks_ahead,
+            windows=input_windows(settings),
         )
         read = ReadRuntime(
             db=db,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moderation.aggregate import Frame
 from moderation.analyse_video import score_pack
+from moderation.clips import without
 from moderation.errors import ServiceError
 from moderation.film import Film, conclude
 from moderation.models.runner import Scorer
@@ -14,9 +16,10 @@ from moderation.packs import PackStore, pack_key
 from moderation.store import chunks
 from moderation.store.chunks import ChunkClaim, Stage
 from moderation.store.engine import Database
-from moderation.store.frames import Hash, Looked, dump_hashes, dump_looked
+from moderation.store.frames import Hash, Looked, dump_hashes, dump_looked, load_asks
 from moderation.tasks.announce import Enqueue, send_hints
-from moderation.types import worst
+from moderation.types import Window, worst
+from moderation.video.dedupe import FrameHash
 from moderation.video.pack import FramePack, load_pack
 
 log = logging.getLogger(__name__)
@@ -55,13 +58,14 @@ def run_score(job_id: str, number: int, runtime: ScoreRuntime) -> bool:
     if claim is None:
         return False
     try:
-        pack = _pack(claim, runtime)
+        window = load_asks(claim.asks).window
+        pack = _pack(claim, window, runtime)
         if pack is None:
             _give_back(claim, "pack_missing", runtime, to=Stage.READ)
             return True
         film = Film.from_json(claim.film)
-        frames = score_pack(runtime.scorer, pack, film.info, claim.policy)
-        enough = claim.round == 0 and _enough(claim, frames, film)
+        frames = score_pack(runtime.scorer, pack, film.info, claim.policy, window)
+        enough = claim.round == 0 and _enough(claim, without(frames, runtime.scorer.windows), film)
     except ServiceError as error:
         log.warning("chunk %s attempt %d: %s: %s", claim.name, claim.attempt, error.code, error)
         _give_back(claim, error.code, runtime)
@@ -70,12 +74,15 @@ def run_score(job_id: str, number: int, runtime: ScoreRuntime) -> bool:
         log.exception("chunk %s attempt %d", claim.name, claim.attempt)
         _give_back(claim, f"internal: {type(error).__name__}", runtime)
     else:
-        _done(claim, pack, frames, enough, runtime)
+        # Frames of windows are of another size, and too many, to know copies of a film by.
+        hashes = pack.hashes if window is None else ()
+        _done(claim, frames, hashes, enough, runtime)
     return True
 
 
-def _pack(claim: ChunkClaim, runtime: ScoreRuntime) -> FramePack | None:
+def _pack(claim: ChunkClaim, window: Window | None, runtime: ScoreRuntime) -> FramePack | None:
     """The chunk's pack; None when it has to be read again."""
+    scorer = runtime.scorer
     data = runtime.packs.get(pack_key(claim.job_id, claim.number))
     if data is None:
         log.warning("chunk %s: its pack is gone", claim.name)
@@ -85,7 +92,8 @@ def _pack(claim: ChunkClaim, runtime: ScoreRuntime) -> FramePack | None:
     except ServiceError as error:
         log.warning("chunk %s: %s", claim.name, error)
         return None
-    if not set(runtime.scorer.keys) <= set(pack.pixels):
+    needed = set(scorer.keys) if window is None else {window.key}
+    if not needed <= set(pack.pixels) or (window is not None and window not in scorer.windows):
         log.warning("chunk %s was read for other models", claim.name)
         return None
     return pack
@@ -102,13 +110,13 @@ def _enough(claim: ChunkClaim, frames: tuple[Frame, ...], film: Film) -> bool:
 
 def _done(
     claim: ChunkClaim,
-    pack: FramePack,
     frames: tuple[Frame, ...],
+    seen: Sequence[FrameHash],
     enough: bool,
     runtime: ScoreRuntime,
 ) -> None:
     looked = Looked(frames, runtime.scorer.models, runtime.scorer.device)
-    hashes = [Hash(one.time_s, one.pdq, one.quality) for one in pack.hashes]
+    hashes = [Hash(one.time_s, one.pdq, one.quality) for one in seen]
     hints = chunks.score_done(
         runtime.db,
         claim,

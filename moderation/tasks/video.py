@@ -18,8 +18,9 @@ import numpy as np
 
 from moderation.aggregate import Frame
 from moderation.analyse import failure, to_verdict
+from moderation.clips import Seen, judged, look_on
 from moderation.errors import MediaError, NotFoundError, ServiceError
-from moderation.film import ROUNDS, Film, begin, conclude, film_verdict, look_closer
+from moderation.film import ROUNDS, Film, begin, conclude, film_verdict
 from moderation.policy import problem_of
 from moderation.store import films, jobs
 from moderation.store.chunks import Stage
@@ -36,7 +37,8 @@ from moderation.store.records import Claim, Finished, JobState, PackedScores, Vi
 from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
 from moderation.tasks.image import MEDIA_MISSING
 from moderation.tasks.secret import sampling_seed
-from moderation.types import Problem
+from moderation.types import Problem, Windows
+from moderation.video.dedupe import FrameHash
 from moderation.video.index import FrameIndex
 from moderation.video.probe import Probed, ProbeLimits, VideoInfo
 from moderation.video.sampling import Chunk, SamplingOptions
@@ -86,7 +88,8 @@ class Indexes:
 @dataclass(frozen=True)
 class VideoRuntime:
     """What a media worker has ready for the steps of videos. `owner`: the worker's id. `ahead`:
-    chunks of one video under way at a time. `sampling`: unless the job asks otherwise."""
+    chunks of one video under way at a time. `sampling`: unless the job asks otherwise.
+    `windows`: what the clip models of the infer workers read."""
 
     db: Database
     files: Files
@@ -102,6 +105,7 @@ class VideoRuntime:
     lease_s: float
     max_attempts: int
     ahead: int
+    windows: Windows = field(default_factory=dict)
     indexes: Indexes = field(default_factory=Indexes)
 
 
@@ -145,7 +149,7 @@ def _step(claim: Claim, runtime: VideoRuntime) -> JobState | None:
     seen = _seen(rows)
     rounds = max((row.round for row in rows), default=0) + 1
     if rounds < ROUNDS:
-        parts = _closer(claim, film, seen.frames, len(rows), runtime)
+        parts = _next_round(claim, film, seen.rounds, rounds, len(rows), runtime)
         if parts:
             return _park(claim, parts, rounds, claim.film, runtime)
     return _conclude(claim, film, seen, rows, runtime)
@@ -165,17 +169,17 @@ def _plan(claim: Claim, runtime: VideoRuntime) -> JobState | None:
     return _park(claim, parts, 0, kept, runtime)
 
 
-def _closer(
-    claim: Claim, film: Film, frames: Sequence[Frame], count: int, runtime: VideoRuntime
+def _next_round(
+    claim: Claim, film: Film, seen: Seen, rounds: int, count: int, runtime: VideoRuntime
 ) -> tuple[Chunk, ...]:
-    """What to look at more closely; nothing where the file cannot be opened any more, since that
-    takes away nothing of what was seen."""
+    """What to look at after so many rounds; nothing where the file cannot be opened any more,
+    since that takes away nothing of what was seen."""
     try:
         index = _index(claim, runtime)
     except (MediaError, NotFoundError) as error:
         log.warning("job %s: borders stay as they are: %s", claim.job_id, error)
         return ()
-    return look_closer(frames, claim.policy, film, index, first=count)
+    return look_on(seen, claim.policy, film, index, runtime.windows, rounds=rounds, first=count)
 
 
 def _index(claim: Claim, runtime: VideoRuntime) -> FrameIndex:
@@ -200,7 +204,11 @@ def _park(
     runtime: VideoRuntime,
 ) -> JobState | None:
     new = [
-        NewChunk(part.number, len(part.asks), dump_asks(Asks(part.asks, part.seek_s, part.exact)))
+        NewChunk(
+            part.number,
+            len(part.asks),
+            dump_asks(Asks(part.asks, part.seek_s, part.exact, part.window)),
+        )
         for part in parts
     ]
     planned: Planned | None = films.plan(
@@ -220,7 +228,8 @@ def _conclude(
     rows: Sequence[ChunkRow],
     runtime: VideoRuntime,
 ) -> JobState | None:
-    timeline = conclude(seen.frames, claim.policy, film)
+    frames = judged(seen.rounds, runtime.windows, film)
+    timeline = conclude(frames, claim.policy, film)
     total_ms = (datetime.now(UTC) - claim.created).total_seconds() * 1000
     kept: Mapping[str, float] = (claim.film or {}).get(TIMINGS, {})
     verdict = film_verdict(
@@ -238,7 +247,7 @@ def _conclude(
     )
     finished = Finished(
         verdict=verdict,
-        scores=pack_frames(seen.frames, seen.models),
+        scores=pack_frames(frames, seen.models),
         width=film.info.width,
         height=film.info.height,
         duration_s=film.info.duration_s,
@@ -252,7 +261,7 @@ def _conclude(
         "job %s done %s: %d moments in %.0f ms",
         claim.job_id,
         verdict.decision.value,
-        len(seen.frames),
+        len(frames),
         total_ms,
     )
     return JobState.DONE
@@ -262,24 +271,28 @@ def _conclude(
 class _Seen:
     """Every moment of all chunks that have ended, seen or not; which models said so, and where."""
 
-    frames: tuple[Frame, ...]
+    rounds: Seen
     models: tuple[str, ...]
     devices: tuple[str, ...]
 
 
 def _seen(rows: Sequence[ChunkRow]) -> _Seen:
-    frames: list[Frame] = []
+    rounds = Seen()
     models: set[str] = set()
     devices: set[str] = set()
     for row in rows:
+        asks = load_asks(row.asks)
         if row.frames is None:
-            frames += (Frame(time_s, None) for time_s, _ in load_asks(row.asks).asks)
+            unseen = [Frame(time_s, None) for time_s, _ in asks.moments]
+            rounds.add(row.round, asks.window, unseen, ())
             continue
         looked = load_looked(row.frames)
-        frames += looked.frames
+        hashes = load_hashes(row.hashes) if row.hashes is not None else ()
+        known = [FrameHash(one.time_s, one.pdq, one.quality) for one in hashes]
+        rounds.add(row.round, asks.window, looked.frames, known)
         models |= set(looked.models)
         devices.add(looked.device)
-    return _Seen(tuple(frames), tuple(sorted(models)), tuple(sorted(devices)))
+    return _Seen(rounds, tuple(sorted(models)), tuple(sorted(devices)))
 
 
 def _notes(rows: Sequence[ChunkRow], video: VideoOptions) -> list[str]:
@@ -294,7 +307,7 @@ def _notes(rows: Sequence[ChunkRow], video: VideoOptions) -> list[str]:
 
 
 def _moments(row: ChunkRow) -> int:
-    return len(load_asks(row.asks).asks)
+    return len(load_asks(row.asks).moments)
 
 
 def _fail(claim: Claim, problem: Problem, runtime: VideoRuntime) -> JobState | None:
@@ -342,6 +355,9 @@ def pack_frames(frames: Sequence[Frame], models: Sequence[str]) -> PackedScores 
         known = moments.get(frame.time_s)
         if known is None or known.peaks is None:
             moments[frame.time_s] = frame
+        elif frame.peaks is not None:
+            peaks = {**frame.peaks, **known.peaks}
+            moments[frame.time_s] = replace(known, peaks=peaks)
     ordered = [moments[time_s] for time_s in sorted(moments)]
     labels = tuple(sorted({label for frame in ordered for label in frame.peaks or {}}))
     if not labels:

@@ -32,11 +32,14 @@ def look(
     reading: ReadOptions,
     dedupe: DedupeOptions,
 ) -> FramePack:
-    """Every moment of the chunk, and the frames that need scores.
+    """Every moment of the chunk, and the frames that need scores: for windows all of them, at the
+    one size that their models read.
 
     What cannot be read is not seen, and is no error: the looks say so. Raises ServiceError where
     our side failed.
     """
+    if chunk.window is not None:
+        keys, dedupe = (chunk.window.key,), replace(dedupe, max_distance=-1)
     if not chunk.exact:
         quick = _read(path, chunk, info, keys, replace(reading, skip="noref"), dedupe)
         if all(one.shown_s is not None for one in quick.looks):

@@ -37,9 +37,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePack:
-    """looks: every asked moment, ascending. hashes: of the kept frames, ascending; their
-    `time_s` is the frame's own. pixels: for every key (len(hashes), height, width, 3) uint8
-    RGB, of the frames in `hashes`."""
+    """looks: every asked moment, in the order of the chunk. hashes: of the kept frames,
+    ascending; their `time_s` is the frame's own. pixels: for every key (len(hashes), height,
+    width, 3) uint8 RGB, of the frames in `hashes`."""
 
     looks: tuple[Look, ...]
     hashes: tuple[FrameHash, ...]

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from moderation.types import Ask, Window
 from moderation.video.index import FrameIndex
 
 Mode = Literal["interval", "keyframe", "scene", "fps"]
@@ -28,6 +29,9 @@ Mode = Literal["interval", "keyframe", "scene", "fps"]
 JITTER = 0.75
 """The part of its cell that a moment may lie in. The rest keeps neighbours apart: two moments
 are never nearer than a quarter of the step, and never farther apart than two steps."""
+
+MAX_FRAMES = 64
+"""Moments of a chunk, or frames of its windows."""
 
 _ASSUMED_FPS = 25.0
 """For a file that does not tell its own frame rate."""
@@ -88,12 +92,15 @@ class Chunk:
     number: counted from 0 over all rounds, the same each time for the same moments. asks: each
     moment with the own time of the frame shown then. seek_s: the key frame where reading begins.
     exact: those very frames; else a near one may stand for a frame that no other needs.
+    window: the asks are those of whole windows of that kind, one window after the other; None:
+    each ask is a moment of its own.
     """
 
     number: int
-    asks: tuple[tuple[float, float], ...]
+    asks: tuple[Ask, ...]
     seek_s: float
     exact: bool
+    window: Window | None = None
 
     @property
     def start_s(self) -> float:
@@ -196,7 +203,7 @@ def cut(
     *,
     exact: bool,
     first: int = 0,
-    max_frames: int = 64,
+    max_frames: int = MAX_FRAMES,
     max_seconds: float = 60.0,
 ) -> tuple[Chunk, ...]:
     """Moments cut into chunks of at most `max_frames` over at most `max_seconds`.
@@ -219,6 +226,38 @@ def cut(
         seek_s = index.seek_to(part[0][1])
         found.append(Chunk(first + len(found), tuple(part), seek_s, exact))
     return tuple(found)
+
+
+def cut_windows(
+    starts: Sequence[float],
+    window: Window,
+    index: FrameIndex,
+    *,
+    first: int,
+    max_frames: int = MAX_FRAMES,
+) -> tuple[Chunk, ...]:
+    """Windows that begin at some moments, ascending, as chunks of whole ones: at least one, and
+    more up to `max_frames`, where they lie near each other: what lies between them is decoded too.
+
+    A window reaches to the end of the video at most; in one that is shorter the last frame is
+    shown on.
+    """
+    latest_s = max(0.0, index.end_s - window.span_s)
+    parts: list[list[Ask]] = []
+    last_s = -math.inf
+    for start_s in sorted({min(start_s, latest_s) for start_s in starts}):
+        times = [start_s + i / window.rate for i in range(window.frames)]
+        asks = [(time_s, index.shown_at(time_s)) for time_s in times]
+        near = start_s - last_s <= 2 * window.every_s
+        if near and len(parts[-1]) + window.frames <= max_frames:
+            parts[-1] += asks
+        else:
+            parts.append(asks)
+        last_s = start_s
+    return tuple(
+        Chunk(number, tuple(part), index.seek_to(part[0][1]), exact=True, window=window)
+        for number, part in enumerate(parts, first)
+    )
 
 
 def _at_key(rest: Sequence[tuple[float, float]], most: int, index: FrameIndex) -> int:

@@ -67,6 +67,8 @@ class Reel:
         dedupe: DedupeOptions,
     ) -> FramePack:
         self.looked.append(chunk.number)
+        if chunk.window is not None:
+            keys = (chunk.window.key,)
         own = sorted({own_s for _, own_s in chunk.asks if not _within(own_s, self.damaged)})
         looks = tuple(
             Look(time_s, own_s, own_s) if own_s in own else Look(time_s)

@@ -22,8 +22,9 @@ class Backend(Protocol):
     """One network on one device. Called from one thread.
 
     `start` begins a pass without waiting, so that several networks share the cores.
-    Pixels are uint8 RGB, (n, height, width, 3), as the manifest's [input] asks; colour order,
-    layout, mean and scale are the backend's affair.
+    Pixels are uint8 RGB, (n, height, width, 3), or (n, frames, height, width, 3) for a clip
+    model, as the manifest's [input] and [window] ask; colour order, layout, mean and scale are
+    the backend's affair.
     """
 
     device: str

@@ -6,6 +6,9 @@ test can paint the verdict that it wants:
     red -> porn.explicit, green -> violence.weapon, blue -> smoking.smoking,
     darkest channel -> the other labels
 
+With MODERATION_FAKE_CLIP=1 there is also `fake-clip@1`, which reads windows of a video and answers
+violence.fight by how much their frames differ.
+
 The environment sets what goes wrong: MODERATION_FAKE_DELAY_MS (time of a pass),
 MODERATION_FAKE_POISON ("r,g,b": a view whose middle pixel has this colour fails),
 MODERATION_FAKE_CRASH (the same, but the process ends at once with exit code 70).
@@ -23,7 +26,7 @@ import numpy as np
 from moderation.errors import InferenceError
 from moderation.models.backends.base import Pixels
 from moderation.settings import Settings
-from moderation.types import InputKey, ViewScores
+from moderation.types import InputKey, ViewScores, Window, Windows
 
 REF = "fake@1"
 LABELS = (
@@ -35,6 +38,9 @@ LABELS = (
     "violence.weapon",
 )
 KEY = InputKey(width=32, height=32)
+CLIP_REF = "fake-clip@1"
+CLIP_LABEL = "violence.fight"
+WINDOW = Window(KEY, frames=8, rate=8.0, every_s=1.0)
 COLOUR_TOLERANCE = 8
 CRASH_EXIT = 70
 
@@ -53,7 +59,8 @@ class FakeModels:
         crash: Colour | None = None,
     ) -> None:
         self.keys: tuple[InputKey, ...] = (KEY,)
-        self.refs: tuple[str, ...] = (REF,)
+        self.windows = windows()
+        self.refs: tuple[str, ...] = (CLIP_REF, REF) if self.windows else (REF,)
         self.labels: tuple[str, ...] = LABELS
         self.device = "fake"
         self.precision = "f32"
@@ -86,21 +93,37 @@ class FakeModels:
             encoder=REF,
         )
 
+    def score_windows(self, window: Window, pixels: Pixels) -> list[ViewScores]:
+        if self._delay_s:
+            time.sleep(self._delay_s)
+        changes = np.abs(np.diff(pixels.astype(np.int16), axis=1)).mean(axis=(1, 2, 3, 4)) / 255
+        answered = {CLIP_LABEL: CLIP_REF}
+        return [ViewScores({CLIP_LABEL: float(change)}, answered) for change in changes]
+
     def describe(self) -> list[dict[str, Any]]:
+        told: list[tuple[str, str, Sequence[str]]] = [("fake", "classification", LABELS)]
+        if self.windows:
+            told.append(("fake-clip", "clip", (CLIP_LABEL,)))
         return [
             {
-                "id": "fake",
+                "id": name,
                 "version": "1",
-                "task": "classification",
-                "labels": list(LABELS),
+                "task": task,
+                "labels": list(labels),
                 "licence": "Apache-2.0",
                 "device": self.device,
                 "precision": self.precision,
             }
+            for name, task, labels in told
         ]
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def windows() -> Windows:
+    """What the fake clip model reads and answers, where the environment asks for it."""
+    return {WINDOW: {CLIP_LABEL: CLIP_REF}} if os.environ.get("MODERATION_FAKE_CLIP") == "1" else {}
 
 
 def _delay() -> float:

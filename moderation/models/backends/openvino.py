@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from openvino.preprocess import ColorFormat, PrePostProcessor
+from openvino.preprocess import PrePostProcessor
 
 from moderation.errors import WeightsError
 from moderation.models.backends.base import Outputs, Pixels
@@ -39,7 +39,9 @@ class OpenVinoBackend:
         if spec_input is None:
             raise WeightsError(f"{self._spec.ref} reads no pixels")
         try:
-            model = embed_preprocessing(ov.Core().read_model(self._path), spec_input)
+            window = self._spec.window
+            frames = None if window is None else window.frames
+            model = embed_preprocessing(ov.Core().read_model(self._path), spec_input, frames)
             compiled = ov.Core().compile_model(model, self.device, options(self._settings))
         except RuntimeError as error:
             first = str(error).strip().splitlines()[-1]
@@ -99,16 +101,18 @@ class _Pass:
         }
 
 
-def embed_preprocessing(model: ov.Model, spec: InputSpec) -> ov.Model:
-    """The same network reading uint8 RGB NHWC of any batch size."""
+def embed_preprocessing(model: ov.Model, spec: InputSpec, frames: int | None = None) -> ov.Model:
+    """The same network reading uint8 RGB of any batch size: NHWC, or NTHWC for a clip model,
+    which reads so many frames."""
     steps = PrePostProcessor(model)
     tensor = steps.input(0).tensor()
-    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    tensor.set_color_format(ColorFormat.RGB).set_shape([-1, spec.height, spec.width, 3])
+    of_time = "" if frames is None else "T"
+    shape = [-1, *([] if frames is None else [frames]), spec.height, spec.width, 3]
+    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout(f"N{of_time}HWC")).set_shape(shape)
     steps.input(0).model().set_layout(ov.Layout(spec.layout))
     convert = steps.input(0).preprocess()
     if spec.colour == "BGR":
-        convert.convert_color(ColorFormat.BGR)
+        convert.reverse_channels()
     convert.convert_element_type(ov.Type.f32)
     convert.mean(list(spec.mean)).scale(list(spec.scale))
     return steps.build()
