@@ -23,11 +23,12 @@ GREY, RED = (90, 90, 90), (250, 20, 20)
 
 @dataclass
 class Reel:
-    """`length_s` of grey, red in the passages, nothing to be seen in the damaged parts. `looked`:
-    the chunks that were asked for."""
+    """`length_s` of grey, red in the passages, red now and then where it flickers, nothing to be
+    seen in the damaged parts. No two frames are alike. `looked`: the chunks that were asked for."""
 
     length_s: float = 150.0
     red: Sequence[tuple[float, float]] = ()
+    flickers: Sequence[tuple[float, float]] = ()
     damaged: Sequence[tuple[float, float]] = ()
     scenes: tuple[float, ...] = ()
     looked: list[int] = field(default_factory=list)
@@ -77,12 +78,16 @@ class Reel:
         hashes = tuple(FrameHash(own_s, _hash(own_s), 100) for own_s in own)
         pixels = {
             key: np.array(
-                [_painted(key, RED if _within(own_s, self.red) else GREY) for own_s in own],
+                [_painted(key, RED if self._is_red(own_s) else GREY) for own_s in own],
                 np.uint8,
             ).reshape(len(own), key.height, key.width, 3)
             for key in keys
         }
         return FramePack(looks, hashes, pixels)
+
+    def _is_red(self, own_s: float) -> bool:
+        flickers = _within(own_s, self.flickers) and int(own_s * 8) % 2 == 0
+        return flickers or _within(own_s, self.red)
 
 
 def _within(time_s: float, parts: Sequence[tuple[float, float]]) -> bool:

@@ -95,12 +95,12 @@ def serving(**settings: str) -> Iterator[tuple[Served, Settings, Database]]:
             served.destroy()
 
 
-def submit(film: Path, settings: Settings, db: Database) -> str:
+def submit(film: Path, settings: Settings, db: Database, policy: Policy = POLICY) -> str:
     digest = sha256(film)
     key = blob_key(DEFAULT_TENANT, digest)
     open_blobs(settings.blobs).put(key, film.read_bytes())
     medium = NewMedia(digest, film.stat().st_size, "mp4", key, kind="video")
-    return jobs.submit(db, NewItem(DEFAULT_TENANT, medium, POLICY)).job_id
+    return jobs.submit(db, NewItem(DEFAULT_TENANT, medium, policy)).job_id
 
 
 def state(db: Database, job_id: str) -> JobState:
