@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, Self
 
@@ -19,6 +22,8 @@ from moderation.models.spec import ModelSpec, windows_of
 from moderation.models.weights import resolve
 from moderation.settings import Settings
 from moderation.types import InputKey, ViewScores, Window, Windows
+
+LOADERS = 2
 
 
 class Models(Protocol):
@@ -99,29 +104,18 @@ class Ensemble:
     @classmethod
     def load(cls, specs: Sequence[ModelSpec], settings: Settings) -> Self:
         """Verify and compile everything. Raises ConfigError."""
-        create = backend_class(settings.backend)
-        networks = []
-        clips = []
-        heads = []
-        quick: dict[str, Network] = {}
-        for spec in specs:
-            if spec.input is None:
-                artefact = choose_artefact(spec, "numpy", "auto")
-                path = resolve(spec, artefact, settings)
-                heads.append((spec, Heads.read(path, labels=len(spec.labels))))
-                continue
-            artefact = choose_artefact(spec, settings.backend, settings.precision)
-            backend = create(spec, resolve(spec, artefact, settings), settings)
-            backend.load()
-            if spec.clip is not None:
-                clips.append(Network(spec, backend))
-                continue
-            networks.append(Network(spec, backend))
-            if (precision := backend.quicker()) is not None:
-                changed = settings.model_copy(update={"precision": precision})
-                twin = create(spec, resolve(spec, artefact, settings), changed)
-                twin.load()
-                quick[spec.ref] = Network(spec, twin)
+        reading = [spec for spec in specs if spec.input is not None]
+        heads = [
+            (spec, Heads.read(_file(spec, settings, "numpy", "auto"), labels=len(spec.labels)))
+            for spec in specs
+            if spec.input is None
+        ]
+        # Compiling uses one core each.
+        with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as pool:
+            loaded = list(pool.map(partial(_load, settings=settings), reading))
+        networks = [exact for exact, _ in loaded if exact.spec.clip is None]
+        clips = [exact for exact, _ in loaded if exact.spec.clip is not None]
+        quick = {twin.spec.ref: twin for _, twin in loaded if twin is not None}
         return cls(networks, heads, quick, clips)
 
     def warm_up(self, max_batch: int) -> None:
@@ -274,6 +268,25 @@ def _means(table: ScoreTable, row: int) -> tuple[dict[str, float], dict[str, str
         {label: fmean(score for _, score in told) for label, told in said.items()},
         {label: "+".join(model for model, _ in told) for label, told in said.items()},
     )
+
+
+def _file(spec: ModelSpec, settings: Settings, backend: str, precision: str) -> Path:
+    """The weight file, its checksum verified."""
+    return resolve(spec, choose_artefact(spec, backend, precision), settings)
+
+
+def _load(spec: ModelSpec, *, settings: Settings) -> tuple[Network, Network | None]:
+    """A network, and for pictures its twin for a first look, where the machine has one."""
+    create = backend_class(settings.backend)
+    path = _file(spec, settings, settings.backend, settings.precision)
+    backend = create(spec, path, settings)
+    backend.load()
+    precision = backend.quicker() if spec.clip is None else None
+    if precision is None:
+        return Network(spec, backend), None
+    twin = create(spec, path, settings.model_copy(update={"precision": precision}))
+    twin.load()
+    return Network(spec, backend), Network(spec, twin)
 
 
 def _finite(outputs: Outputs, name: str, spec: ModelSpec, count: int) -> NDArray[np.float32]:

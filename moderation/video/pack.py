@@ -54,7 +54,7 @@ def dump_pack(pack: FramePack) -> bytes:
         "keys": [[key.width, key.height, key.fit, key.interpolation] for key in pack.pixels],
     }
     told = json.dumps(head).encode()
-    pixels = (np.ascontiguousarray(array).tobytes() for array in pack.pixels.values())
+    pixels = (np.ascontiguousarray(array).reshape(-1).data for array in pack.pixels.values())
     return b"".join([MAGIC, struct.pack("<I", len(told)), told, *pixels])
 
 
