@@ -7,10 +7,12 @@ says, and runs the unchanged graph: no preprocessing step, no streams, no batchi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
 import pytest
+from openvino import opset13 as opset
 
 from moderation.errors import WeightsError
 from moderation.models.backends.openvino import OpenVinoBackend
@@ -114,3 +116,69 @@ def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: object) -> None:
     path = settings.manifests / "lite0" / "model.toml"
     with pytest.raises(WeightsError, match=r"OpenVINO cannot load .*model\.toml"):
         OpenVinoBackend(spec, path, settings).load()
+
+
+@pytest.mark.parametrize("layout", ["NCTHW", "NTCHW", "NTHWC"])
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+def test_a_clip_model_reads_windows_of_uint8_rgb(tmp_path: Path, layout: str, colour: str) -> None:
+    """A network that answers the mean of every channel of every frame."""
+    sizes = {"N": -1, "C": 3, "T": 4, "H": 2, "W": 6}
+    pixels = opset.parameter([sizes[axis] for axis in layout], np.float32, name="x")
+    mean = opset.reduce_mean(pixels, [layout.index("H"), layout.index("W")])
+    mean.output(0).set_names({"means"})
+    path = tmp_path / "model.xml"
+    ov.save_model(ov.Model([mean], [pixels]), path, compress_to_fp16=False)
+    backend = OpenVinoBackend(clip(layout, colour), path, load_settings(precision="f32"))
+    backend.load()
+    batch = np.random.default_rng(3).integers(0, 256, (3, 4, 2, 6, 3), dtype=np.uint8)
+    for count in (1, 2, 3):
+        (means,) = backend.start(batch[:count]).result().values()
+        golden = batch[:count].mean(axis=(2, 3))
+        golden = ((golden[..., ::-1] if colour == "BGR" else golden) - (10, 20, 30)) / (1, 2, 4)
+        golden = golden.transpose(0, 2, 1) if layout == "NCTHW" else golden
+        np.testing.assert_allclose(means, golden, rtol=1e-5)
+    backend.close()
+
+
+def test_a_clip_model_that_reads_another_number_of_frames_does_not_load(tmp_path: Path) -> None:
+    pixels = opset.parameter([-1, 3, 8, 2, 6], np.float32, name="x")
+    path = tmp_path / "model.xml"
+    ov.save_model(ov.Model([opset.relu(pixels)], [pixels]), path)
+    backend = OpenVinoBackend(clip("NCTHW", "RGB"), path, load_settings(precision="f32"))
+    with pytest.raises(WeightsError, match="OpenVINO cannot load"):
+        backend.load()
+
+
+def clip(layout: str, colour: str) -> ModelSpec:
+    return ModelSpec.model_validate(
+        {
+            "id": "fights",
+            "version": "1",
+            "task": "clip",
+            "architecture": "toy",
+            "summary": "toy",
+            "licence": "MIT",
+            "origin": "here",
+            "input": {
+                "name": "x",
+                "width": 6,
+                "height": 2,
+                "interpolation": "area",
+                "layout": layout,
+                "colour": colour,
+                "mean": (10, 20, 30),
+                "scale": (1, 2, 4),
+            },
+            "window": {"frames": 4, "rate": 12.0, "every_s": 3.0},
+            "labels": [{"label": "violence.fight", "output": "means", "index": 0}],
+            "artefacts": [
+                {
+                    "backend": "openvino",
+                    "source": "committed",
+                    "file": "model.xml",
+                    "sha256": "0" * 64,
+                    "size": 1,
+                }
+            ],
+        }
+    )

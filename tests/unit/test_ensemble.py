@@ -243,3 +243,64 @@ def test_an_unknown_backend_or_precision_names_what_there_is() -> None:
         choose_artefact(
             spec("m", labels=porn("m", 1).spec.model_dump()["labels"]), "openvino", "int8"
         )
+
+
+class Changes(Counting):
+    """Answers how far the last frame of each window is from the first."""
+
+    def result(self) -> Outputs:
+        first, last = self._pixels[:, 0].astype(float), self._pixels[:, -1].astype(float)
+        values = np.abs(last - first).mean(axis=(1, 2, 3)) / 255
+        return {"p": values[:, None].astype(np.float32)}
+
+
+def clip(name: str, *, window: dict[str, object] | None = None, **more: object) -> Network:
+    told = spec(
+        name,
+        task="clip",
+        input=PIXELS | {"layout": "NCTHW"},
+        window=window or {"frames": 4, "rate": 2.0, "every_s": 3.0},
+        labels=[{"label": "violence.fight", "output": "p", "index": 0}],
+        **more,
+    )
+    return Network(told, Changes({"p": 1}, 1.0))
+
+
+def passage(end: int) -> Pixels:
+    pixels = np.zeros((4, 2, 2, 3), np.uint8)
+    pixels[-1] = end
+    return pixels
+
+
+def test_clip_models_read_windows_and_never_a_picture() -> None:
+    fights = clip("fights", max_batch=2)
+    ensemble = Ensemble([porn("first", 1 / 255)], [], clips=[fights])
+    ensemble.warm_up(4)
+    (window,) = ensemble.windows
+    assert ensemble.windows == {window: {"violence.fight": "fights@1"}}
+    (picture,) = ensemble.score([view(ensemble, 255)])  # type: ignore[list-item]
+    assert set(picture.scores) == {"porn.explicit"}
+    scored = ensemble.score_windows(window, np.stack([passage(255), passage(51), passage(0)]))
+    assert [one.scores["violence.fight"] for one in scored] == pytest.approx([1.0, 0.2, 0.0])
+    assert [one.models for one in scored] == [{"violence.fight": "fights@1"}] * 3
+    assert fights.backend.asked == [1, 2, 1]  # type: ignore[attr-defined]
+    assert ensemble.refs == ("fights@1", "first@1")
+    assert ensemble.labels == ("porn.explicit",)
+    assert [(facts["id"], facts["task"]) for facts in ensemble.describe()] == [
+        ("first", "classification"),
+        ("fights", "clip"),
+    ]
+    ensemble.close()
+    assert fights.backend.closed  # type: ignore[attr-defined]
+
+
+def test_windows_of_two_kinds_are_read_by_their_own_models() -> None:
+    wide = {"frames": 4, "rate": 1.0, "every_s": 3.0}
+    ensemble = Ensemble(
+        [porn("first", 1 / 255)], [], clips=[clip("a"), clip("b"), clip("c", window=wide)]
+    )
+    named = {window.rate: answers["violence.fight"] for window, answers in ensemble.windows.items()}
+    assert named == {2.0: "a@1+b@1", 1.0: "c@1"}
+    for window, answers in ensemble.windows.items():
+        (scored,) = ensemble.score_windows(window, passage(255)[None])
+        assert scored.models == answers

@@ -20,12 +20,12 @@ from moderation.errors import (
     WeightsError,
 )
 from moderation.models.backends.base import Pixels
-from moderation.models.backends.fake import KEY, LABELS, FakeModels
+from moderation.models.backends.fake import CLIP_LABEL, CLIP_REF, KEY, LABELS, WINDOW, FakeModels
 from moderation.models.cascade import Floors
 from moderation.models.runner import Scorer, load_scorer
 from moderation.models.spec import read_specs
 from moderation.settings import Settings, load_settings
-from moderation.types import DecodedImage, InputKey, MediaInfo, View, ViewScores
+from moderation.types import DecodedImage, InputKey, MediaInfo, View, ViewScores, Window
 
 POISON = (0, 0, 255)
 
@@ -236,3 +236,55 @@ def test_what_matters_to_one_caller_is_not_what_matters_to_another() -> None:
     running.score(picture(2, 3))
     running.close()
     assert models.asked == [{"porn.explicit": 0.5}, None, None]
+
+
+def test_windows_and_pictures_share_the_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODERATION_FAKE_CLIP", "1")
+    models = Moving()
+    running = Scorer(models, load_settings(backend="fake", max_delay_ms=0, max_batch=8))
+    assert running.windows == {WINDOW: {CLIP_LABEL: CLIP_REF}}
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(porn, running, picture(1))
+        assert models.entered.wait(10)
+        clips = [pool.submit(running.score_windows, WINDOW, [changing(end)]) for end in (0, 255)]
+        rest = [pool.submit(porn, running, picture(red)) for red in (2, 3)]
+        until(lambda: running.stats().queued == 4)
+        models.open.set()
+        assert [future.result(10) for future in (first, *rest)] == [[1], [2], [3]]
+        told = [future.result(10)[0].scores for future in clips]
+    running.close()
+    assert told == [{CLIP_LABEL: 0.0}, {CLIP_LABEL: 1.0}]
+    assert (models.sizes, models.windows_read) == ([1, 2], [2])
+    assert models.threads == {"batcher"}
+
+
+def test_windows_come_in_order_and_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODERATION_FAKE_CLIP", "1")
+    models = Moving()
+    running = Scorer(models, load_settings(backend="fake", max_delay_ms=0, max_batch=8))
+    ends = list(range(0, 250, 25))
+    scored = running.score_windows(WINDOW, [changing(end) for end in ends])
+    running.close()
+    assert [round(one.scores[CLIP_LABEL] * 255) for one in scored] == ends
+    assert models.windows_read == [2] * 5, "each weighs as much as its frames"
+
+
+class Moving(Held):
+    """Counts its windows, and notes who calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows_read: list[int] = []
+        self.threads: set[str] = set()
+
+    def score_windows(self, window: Window, pixels: Pixels) -> list[ViewScores]:
+        self.threads.add(threading.current_thread().name)
+        self.windows_read.append(len(pixels))
+        return super().score_windows(window, pixels)
+
+
+def changing(change: int) -> Pixels:
+    """A window whose neighbouring frames differ by so much."""
+    pixels = np.zeros((WINDOW.frames, KEY.height, KEY.width, 3), np.uint8)
+    pixels[::2] = change
+    return pixels

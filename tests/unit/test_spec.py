@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from moderation.errors import SpecError
-from moderation.models.spec import read_spec, read_specs
-from moderation.types import InputKey
+from moderation.models.spec import read_spec, read_specs, windows_of
+from moderation.types import InputKey, Window
 
 ENCODER = """
 id = "trunk"
@@ -102,3 +102,57 @@ def test_the_folder_is_the_id(tmp_path: Path) -> None:
 def test_no_manifest_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no model manifest"):
         read_specs(tmp_path)
+
+
+CLIP = (
+    ENCODER.replace('"trunk"', '"clips"')
+    .replace('"encoder"', '"clip"')
+    .replace('embedding_output = "embedding"\n', "")
+    .replace('"NCHW"', '"NCTHW"')
+    + """
+[window]
+frames = 16
+rate = 12.0
+every_s = 3.0
+[[labels]]
+label = "violence.fight"
+output = "logits"
+index = 0
+"""
+)
+
+
+def test_a_clip_model_names_its_window(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, "clips", CLIP))
+    window = Window(InputKey(8, 4, "stretch", "area"), frames=16, rate=12.0, every_s=3.0)
+    assert spec.clip == window
+    twin = spec.model_copy(update={"id": "twin"})
+    trunk = read_spec(write(tmp_path, "trunk", ENCODER))
+    assert trunk.clip is None
+    assert windows_of([trunk, spec]) == {window: {"violence.fight": "clips@1"}}
+    assert windows_of([spec, twin]) == {window: {"violence.fight": "clips@1+twin@1"}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('task = "clip"', 'task = "classification"', "a clip model has a"),
+        ('layout = "NCTHW"', 'layout = "NCHW"', "layout NCHW does not fit"),
+        ("frames = 16", "frames = 65", "window.frames"),
+        ("frames = 16", "frames = 1", "window.frames"),
+        ("rate = 12.0", "rate = 0", "window.rate"),
+        ("rate = 12.0", "rate = 12.0\nstride = 2", "window.stride"),
+        ("every_s = 3.0", "every_s = inf", "window.every_s"),
+        ("every_s = 3.0", "", "window.every_s"),
+    ],
+)
+def test_a_bad_window_is_one_clear_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in CLIP
+    with pytest.raises(SpecError, match=words):
+        read_spec(write(tmp_path, "clips", CLIP.replace(old, new)))
+
+
+def test_a_clip_model_without_a_window_is_refused(tmp_path: Path) -> None:
+    whole = CLIP[: CLIP.index("[window]")] + CLIP[CLIP.index("[[labels]]") :]
+    with pytest.raises(SpecError, match="a clip model has a"):
+        read_spec(write(tmp_path, "clips", whole))
