@@ -98,7 +98,7 @@ def judged(seen: Seen, windows: Windows, film: Film) -> tuple[Frame, ...]:
         frame
         for window in _served(windows, film)
         for frame in seen.clips.get(window)
-        or [Frame(time_s, None) for time_s in motion.begin(window)]
+        or [Frame(start_s + window.span_s / 2, None) for start_s in motion.begin(window)]
     ]
     return (*_single(seen, motion, windows, film), *clips)
 

@@ -26,7 +26,7 @@ from moderation.store.frames import (
 )
 from moderation.store.records import JobState, NewItem, NewMedia, TaskHint, VideoOptions
 from moderation.store.tables import chunk
-from moderation.types import Decision, LabelScore, Status
+from moderation.types import Decision, InputKey, LabelScore, Status, Window
 from tests.contract.store_data import NOW, POLICY, result_for, together
 
 FILM: dict[str, Any] = {"info": {"codec": "h264"}, "gap_s": 2.5}
@@ -510,5 +510,11 @@ def test_frames_survive_exactly() -> None:
 def test_asks_and_hashes_survive_exactly() -> None:
     asks = Asks(((0.1 + 0.2, 0.28), (1 / 3, 1 / 3)), 0.28, exact=True)
     assert load_asks(dump_asks(asks)) == asks
+    assert asks.moments == asks.asks
+    window = Window(InputKey(112, 96, "stretch", "bicubic"), 3, 1 / 3, every_s=2.7)
+    six = tuple((i / 3, i / 7) for i in range(6))
+    windows = Asks(six, 0.28, exact=True, window=window)
+    assert load_asks(dump_asks(windows)) == windows
+    assert windows.moments == (six[1], six[4])
     hashes = (Hash(1 / 3, "ab" * 32, 77),)
     assert load_hashes(dump_hashes(hashes)) == hashes

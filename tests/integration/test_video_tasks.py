@@ -139,10 +139,12 @@ class Works:
             read=replace(self.reading.read, **read),
         )
 
-    def submit(self, video: VideoOptions | None = None, **changes: Any) -> str:
+    def submit(
+        self, video: VideoOptions | None = None, policy: Policy = POLICY, **changes: Any
+    ) -> str:
         new = NewMedia(SHA, 9, "mp4", "default/film", kind="video")
         return jobs.submit(
-            self.db, NewItem(DEFAULT_TENANT, new, POLICY, video=video, **changes)
+            self.db, NewItem(DEFAULT_TENANT, new, policy, video=video, **changes)
         ).job_id
 
     def step(self, job_id: str) -> JobState | None:
