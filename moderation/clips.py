@@ -217,8 +217,6 @@ def _differ(one: FrameHash, other: FrameHash) -> bool:
     """Whether two scored frames show different pictures. Alike ones may both have been scored: the
     later one after a while, or as the first of its chunk."""
     options = DedupeOptions()
-    if one is other:
-        return False
     # A plain picture's hash means little: it may be night, with somebody in it.
     plain = min(one.quality, other.quality) < options.min_quality
     return plain or distance(one.pdq, other.pdq) > options.max_distance

@@ -13,17 +13,18 @@ from test_video_faults import SECRET, serving, sha256, state, submit
 
 from moderation.aggregate import Frame
 from moderation.analyse_video import VideoAnalyser, VideoAnalysis
-from moderation.models.backends.fake import CLIP_LABEL, CLIP_REF, REF
+from moderation.models.backends.fake import CLIP_LABEL, CLIP_REF, KEY, REF
 from moderation.models.runner import Scorer, load_scorer
 from moderation.policy import Policy, Rule
 from moderation.settings import load_settings
 from moderation.store import items
 from moderation.tasks.secret import sampling_secret, sampling_seed
-from moderation.types import Decision, LabelScore, Status
+from moderation.types import Decision, InputKey, LabelScore, Status, Window
 from moderation.video.dedupe import DedupeOptions
 from moderation.video.ffmpeg import program
-from moderation.video.probe import ProbeLimits
-from moderation.video.sampling import SamplingOptions
+from moderation.video.look import look
+from moderation.video.probe import ProbeLimits, probe
+from moderation.video.sampling import SamplingOptions, cut_windows
 from moderation.video.source import ReadOptions
 
 POLICY = Policy(
@@ -98,6 +99,20 @@ def test_what_flickers_is_found_with_its_borders(
     assert analysis.timeline.coverage.complete
     assert by(analysis.frames, REF) == [], "a single white frame says nothing of a fight"
     assert len(by(analysis.frames, CLIP_REF)) > LENGTH_S / 2
+
+
+def test_of_a_window_every_frame_is_kept_at_its_own_size(tmp_path: Path) -> None:
+    """Near-duplicates too: a small movement is what a clip model looks for."""
+    path = film(tmp_path / "film.mp4", picture="testsrc2=rate=0.2")
+    probed = probe(path, ProbeLimits())
+    window = Window(InputKey(48, 36, interpolation="bilinear"), frames=16, rate=12.0, every_s=3.0)
+    (chunk,) = cut_windows([1.0, 4.2], window, probed.index, first=0)
+    reading = ReadOptions(program())
+    pack = look(path, chunk, probed.info, (KEY,), reading, DedupeOptions())
+    assert {key: len(pixels) for key, pixels in pack.pixels.items()} == {window.key: 32}
+    assert [one.time_s for one in pack.looks] == [time_s for time_s, _ in chunk.asks]
+    for one, (_, own_s) in zip(pack.looks, chunk.asks, strict=True):
+        assert one.shown_s == one.source_s == pytest.approx(own_s, abs=0.001)
 
 
 def test_slides_are_read_in_no_window(tmp_path: Path, scorer: Callable[..., Scorer]) -> None:
