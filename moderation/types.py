@@ -217,7 +217,8 @@ class Coverage(_Public):
 
     For video, and left out for pictures: `frames_sampled` moments were asked for,
     `frames_decoded` gave a frame and `frames_failed` did not; of those decoded,
-    `frames_scored` have scores of their own and the others those of a near-duplicate.
+    `frames_scored` have scores of their own and the others those of a near-duplicate. A window
+    of frames that a clip model reads is one moment.
     """
 
     frames_total: int = Field(ge=0)

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from media import write
+from served import KEY as KEY_OF_ADMIN
 from served import until
 from test_video_faults import SECRET, serving, sha256, state, submit
 
@@ -170,4 +172,10 @@ def test_over_the_queue_a_film_has_the_verdict_of_scan(
         assert verdict.reasons == list(timeline.outcome.reasons)
         assert verdict.coverage == timeline.coverage
         assert verdict.models == [CLIP_REF, REF]
+        key = {"Authorization": f"Bearer {KEY_OF_ADMIN}"}
+        models = httpx.get(f"{served.url}/v1/models", headers=key).json()["models"]
+        assert [(one["id"], one["task"]) for one in models] == [
+            ("fake", "classification"),
+            ("fake-clip", "clip"),
+        ]
         assert served.stop() == 0
