@@ -30,7 +30,7 @@ LAYOUTS = ((1, 1), (1, 4), (2, 1), (2, 4), (2, 8))  # (streams, batch)
 
 def measure(settings: Settings, bodies: list[bytes], seconds: float) -> dict[str, Any]:
     """Pictures/s of all networks together, for each layout; `per_second` is the best."""
-    specs = [s for s in read_specs(settings.manifests) if s.input is not None and s.default]
+    specs = [s for s in read_specs(settings.manifests) if s.input and not s.clip and s.default]
     keys = tuple(dict.fromkeys(s.input.key for s in specs if s.input is not None))
     plan = DecodePlan(keys, settings.max_pixels, settings.max_frames)
     started = time.perf_counter()

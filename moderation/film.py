@@ -2,7 +2,8 @@
 
 Whoever analyses a video, in one process or over a queue, goes through the same rounds: `begin`
 plans what to look at, `look_closer` says what to look at again once that is scored, until it
-says nothing more, and `conclude` judges all frames together.
+says nothing more, and `conclude` judges all frames together. `clips` stands around the last two,
+for models that read several frames at once.
 """
 
 from __future__ import annotations
