@@ -32,7 +32,9 @@ def pdq_hash(rgb: NDArray[np.uint8]) -> tuple[str, int]:
         height = width = SIDE
     luma = _decimate(_tent(np.asarray(grey, np.float32)))
     matrix = _dct_matrix()
-    block = matrix @ luma @ matrix.T
+    # Coefficients of a plain picture are zero but for rounding, which differs between processors;
+    # so much less than a grey level means nothing.
+    block = np.round(matrix @ luma.astype(np.float64) @ matrix.T, 3)
     # Median by rank, not the mean of the middle two: the algorithm's own choice.
     median = np.partition(block, block.size // 2 - 1, axis=None)[block.size // 2 - 1]
     bits = (block > median).reshape(-1)
@@ -84,12 +86,12 @@ def _decimate(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return chosen
 
 
-def _dct_matrix() -> NDArray[np.float32]:
+def _dct_matrix() -> NDArray[np.float64]:
     """Rows 1..16 of the 64-point DCT: the constant term is left out."""
     frequency = np.arange(1, _DCT + 1)[:, None]
     sample = 2 * np.arange(_LUMA)[None, :] + 1
     matrix = np.sqrt(2 / _LUMA) * np.cos(np.pi / (2 * _LUMA) * frequency * sample)
-    return np.asarray(matrix, np.float32)
+    return np.asarray(matrix, np.float64)
 
 
 def _quality(luma: NDArray[np.float32]) -> int:
