@@ -77,7 +77,7 @@ def run(folder: Path, hours: float, passage: Path | None) -> dict[str, Any]:
     result["scan"] = figures(cost) | {"verdict": verdict}
     say("ffmpeg alone")
     command = sampling_command(film)
-    result["command"] = shlex.join(command).replace(str(folder) + "/", "")
+    result["command"] = shlex.join(["ffmpeg", *command[1:]]).replace(f"{folder}/", "")
     result["ffmpeg"] = figures(measure(command, timeout_s=600))
     say("models alone")
     result["models"] = figures(measure(child("models", film), timeout_s=600))
