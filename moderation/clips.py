@@ -74,6 +74,9 @@ def look_on(
 
     first: how many chunks there were so far.
     """
+    if not windows:
+        frames = (*seen.first, *seen.later)
+        return look_closer(frames, policy, film, index, first=first)
     motion = Motion.of(seen)
     parts: list[Chunk] = []
     for window in _served(windows, film):
@@ -93,6 +96,8 @@ def judged(seen: Seen, windows: Windows, film: Film) -> tuple[Frame, ...]:
     picture model answers takes a movement, and is 0 there. Windows of which none was read,
     because the file is gone, were not seen.
     """
+    if not windows:
+        return (*seen.first, *seen.later)
     motion = Motion.of(seen)
     clips = [
         frame
