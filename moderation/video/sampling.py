@@ -32,6 +32,8 @@ are never nearer than a quarter of the step, and never farther apart than two st
 
 MAX_FRAMES = 64
 """Moments of a chunk, or frames of its windows."""
+MAX_SECONDS = 60.0
+"""Of the film that a chunk reaches over."""
 
 _ASSUMED_FPS = 25.0
 """For a file that does not tell its own frame rate."""
@@ -204,7 +206,7 @@ def cut(
     exact: bool,
     first: int = 0,
     max_frames: int = MAX_FRAMES,
-    max_seconds: float = 60.0,
+    max_seconds: float = MAX_SECONDS,
 ) -> tuple[Chunk, ...]:
     """Moments cut into chunks of at most `max_frames` over at most `max_seconds`.
 
@@ -248,7 +250,7 @@ def cut_windows(
     for start_s in sorted({min(start_s, latest_s) for start_s in starts}):
         times = [start_s + i / window.rate for i in range(window.frames)]
         asks = [(time_s, index.shown_at(time_s)) for time_s in times]
-        near = start_s - last_s <= 2 * window.every_s
+        near = start_s - last_s <= 2 * window.every_s and times[-1] - parts[-1][0][0] <= MAX_SECONDS
         if near and len(parts[-1]) + window.frames <= max_frames:
             parts[-1] += asks
         else:

@@ -170,6 +170,9 @@ def test_every_window_is_whole_and_in_one_chunk(
 def test_windows_that_lie_far_apart_are_read_apart() -> None:
     chunks = cut_windows([0, 3, 6, 9, 12, 30, 33], WINDOW, index(60), first=0)
     assert [len(chunk.asks) // WINDOW.frames for chunk in chunks] == [4, 1, 2]
+    seldom = replace(WINDOW, every_s=25.0)
+    chunks = cut_windows([0, 25, 50, 75], seldom, index(90), first=0)
+    assert [chunk.end_s - chunk.start_s < 60 for chunk in chunks] == [True, True]
 
 
 # --- rounds -----------------------------------------------------------------------------
