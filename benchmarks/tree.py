@@ -64,8 +64,17 @@ def _tree(pid: int) -> set[int]:
         except OSError:
             continue  # it has just ended
         for child in below:
-            found |= _tree(int(child))
+            # Until it runs its own program, a child is its parent's memory seen twice.
+            if _program(int(child)) != _program(pid):
+                found |= _tree(int(child))
     return found
+
+
+def _program(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""  # it has just ended
 
 
 def _kib(pid: int) -> dict[str, int]:

@@ -24,7 +24,7 @@ TOLERANCE_S = 0.25
 PARTS = 4
 ROUNDS = 6
 """Rounds of looking in all: four parts a round take 5 s to 0.25 s in three."""
-EXACT_EVERY = 8
+EXACT_EVERY = 10
 """Of so many neighbouring chunks of the first round one is read exactly, a short film as a whole:
 who hides something in frames that a quick reader skips shows it there."""
 LATE_S = 1.0

@@ -157,7 +157,7 @@ class Settings(BaseSettings):
         "and again in the set precision where that could matter",
     )
     threads: int = Field(default=0, ge=0, description="inference threads; 0: all cores")
-    max_batch: int = Field(default=8, ge=1)
+    max_batch: int = Field(default=4, ge=1)
     max_delay_ms: float = Field(default=4.0, ge=0)
     max_queue: int = Field(default=256, ge=1)
     infer_timeout: float = Field(

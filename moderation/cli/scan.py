@@ -95,7 +95,7 @@ def scan(
     roomy = settings.model_copy(update={"max_queue": max(settings.max_queue, threads * VIEWS)})
     tally = Tally()
     with ExitStack() as stack:
-        scorer = load_scorer(roomy)
+        scorer = load_scorer(roomy, lazy=True)
         stack.callback(scorer.close)
         pool = stack.enter_context(DecoderPool.from_settings(settings))
         state = stack.enter_context(State(resume, chosen.ref, scorer.models)) if resume else None

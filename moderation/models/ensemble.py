@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, Self
@@ -93,6 +92,7 @@ class Ensemble:
         self._first = [n for n in networks if n.spec.ref not in second]
         self._quick = quick or {}
         self._heads = heads
+        self._cold: set[Network] = set()
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
         self.keys = tuple(dict.fromkeys(network.key for network in networks))
         self.windows = windows_of(clip.spec for clip in clips)
@@ -102,21 +102,32 @@ class Ensemble:
         self.precision = networks[0].backend.precision
 
     @classmethod
-    def load(cls, specs: Sequence[ModelSpec], settings: Settings) -> Self:
-        """Verify and compile everything. Raises ConfigError."""
+    def load(cls, specs: Sequence[ModelSpec], settings: Settings, *, lazy: bool = False) -> Self:
+        """Verify everything, and compile it: at once, or each network when it is first asked
+        (`lazy`). Raises ConfigError."""
         reading = [spec for spec in specs if spec.input is not None]
         heads = [
             (spec, Heads.read(_file(spec, settings, "numpy", "auto"), labels=len(spec.labels)))
             for spec in specs
             if spec.input is None
         ]
-        # Compiling uses one core each.
-        with ThreadPoolExecutor(LOADERS, thread_name_prefix="load") as pool:
-            loaded = list(pool.map(partial(_load, settings=settings), reading))
-        networks = [exact for exact, _ in loaded if exact.spec.clip is None]
-        clips = [exact for exact, _ in loaded if exact.spec.clip is not None]
-        quick = {twin.spec.ref: twin for _, twin in loaded if twin is not None}
-        return cls(networks, heads, quick, clips)
+        made = [_made(spec, settings) for spec in reading]
+        networks = [exact for exact, _ in made if exact.spec.clip is None]
+        clips = [exact for exact, _ in made if exact.spec.clip is not None]
+        quick = {twin.spec.ref: twin for _, twin in made if twin is not None}
+        ensemble = cls(networks, heads, quick, clips)
+        ensemble._cold = {*networks, *clips, *quick.values()}
+        if not lazy:
+            ensemble._compile(ensemble._cold)
+        return ensemble
+
+    def _compile(self, networks: Iterable[Network]) -> None:
+        """Those of them that are not yet. Each uses one core."""
+        cold = [network for network in networks if network in self._cold]
+        if cold:
+            with ThreadPoolExecutor(LOADERS, thread_name_prefix="compile") as pool:
+                list(pool.map(lambda network: network.backend.load(), cold))
+            self._cold.difference_update(cold)
 
     def warm_up(self, max_batch: int) -> None:
         """Run the smallest and the largest batch once, so that the first caller is not slow."""
@@ -152,6 +163,7 @@ class Ensemble:
         for network in self._clips:
             if network.spec.clip != window:
                 continue
+            self._compile([network])
             step = network.spec.max_batch
             for start in range(0, len(pixels), step):
                 part = pixels[start : start + step]
@@ -178,6 +190,7 @@ class Ensemble:
         """Networks at once on some of the views, and the heads on what their encoder says."""
         if not views:
             return
+        self._compile(networks)
         rows = np.array(list(views), np.intp)
         whole = len(rows) == batch.views
         passes = [
@@ -275,17 +288,15 @@ def _file(spec: ModelSpec, settings: Settings, backend: str, precision: str) -> 
     return resolve(spec, choose_artefact(spec, backend, precision), settings)
 
 
-def _load(spec: ModelSpec, *, settings: Settings) -> tuple[Network, Network | None]:
+def _made(spec: ModelSpec, settings: Settings) -> tuple[Network, Network | None]:
     """A network, and for pictures its twin for a first look, where the machine has one."""
     create = backend_class(settings.backend)
     path = _file(spec, settings, settings.backend, settings.precision)
     backend = create(spec, path, settings)
-    backend.load()
     precision = backend.quicker() if spec.clip is None else None
     if precision is None:
         return Network(spec, backend), None
     twin = create(spec, path, settings.model_copy(update={"precision": precision}))
-    twin.load()
     return Network(spec, backend), Network(spec, twin)
 
 

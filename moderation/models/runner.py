@@ -143,9 +143,12 @@ def _all(futures: Sequence[Future[ViewScores]]) -> Iterable[ViewScores]:
             future.cancel()  # after a failure nobody reads the rest
 
 
-def load_scorer(settings: Settings, *, specs: Sequence[ModelSpec] | None = None) -> Scorer:
+def load_scorer(
+    settings: Settings, *, specs: Sequence[ModelSpec] | None = None, lazy: bool = False
+) -> Scorer:
     """Verify and load every default model (or `specs`), warm up, start the batcher.
 
+    lazy: for a program that may not need all of them, each is compiled when it is first asked.
     Raises ConfigError (SpecError, WeightsError) in one line: never a silent fall-back.
     """
     if settings.backend == "fake":
@@ -156,6 +159,7 @@ def load_scorer(settings: Settings, *, specs: Sequence[ModelSpec] | None = None)
     chosen = [spec for spec in chosen if spec.default]
     if not chosen:
         raise ConfigError(f"no model in {settings.manifests} is on by default")
-    ensemble = Ensemble.load(chosen, settings)
-    ensemble.warm_up(settings.max_batch)
+    ensemble = Ensemble.load(chosen, settings, lazy=lazy)
+    if not lazy:
+        ensemble.warm_up(settings.max_batch)
     return Scorer(ensemble, settings)

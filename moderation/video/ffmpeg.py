@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,8 @@ from moderation.errors import ConfigError, MediaError, ServiceError
 
 TAIL_BYTES = 8192
 GRACE_S = 2.0
+PIPE_BYTES = 1024 * 1024
+"""A frame passes in one go; the usual 64 KiB would be filled eight times for it."""
 MIB = 1024 * 1024
 
 
@@ -88,6 +91,7 @@ class MediaProcess:
             raise ServiceError("a media program has no pipes")  # asked for above
         self._stdout: IO[bytes] = self._process.stdout
         self._stderr: IO[bytes] = self._process.stderr
+        _widen(self._stdout)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
         self._timer = threading.Timer(timeout_s, self._expire)
@@ -165,6 +169,13 @@ class MediaProcess:
             self._tail_size += len(chunk)
             while self._tail_size - len(self._tail[0]) >= TAIL_BYTES:
                 self._tail_size -= len(self._tail.popleft())
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Where the system lets this user have more such pipes; it is as right without."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _environment() -> dict[str, str]:

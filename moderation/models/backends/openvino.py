@@ -31,7 +31,8 @@ class OpenVinoBackend:
         self._path = path
         self._settings = settings
         self._requests: list[ov.InferRequest] = []
-        self.device = settings.device.upper()
+        self._device = settings.device.upper()
+        self.device = f"{self._device.lower()}: {_full_name(self._device)}".strip(": ")
         self.precision: str = settings.precision
 
     def load(self) -> None:
@@ -42,15 +43,13 @@ class OpenVinoBackend:
             window = self._spec.window
             frames = None if window is None else window.frames
             model = embed_preprocessing(ov.Core().read_model(self._path), spec_input, frames)
-            compiled = ov.Core().compile_model(model, self.device, options(self._settings))
+            compiled = ov.Core().compile_model(model, self._device, options(self._settings))
         except RuntimeError as error:
             first = str(error).strip().splitlines()[-1]
             raise WeightsError(f"OpenVINO cannot load {self._path}: {first}") from error
         self._requests = [compiled.create_infer_request() for _ in range(STREAMS)]
         hint = compiled.get_property("INFERENCE_PRECISION_HINT")
         self.precision = str(hint.get_type_name() if hasattr(hint, "get_type_name") else hint)
-        device = ov.Core().get_property(self.device, "FULL_DEVICE_NAME")
-        self.device = f"{self.device.lower()}: {device}".strip()
 
     def start(self, pixels: Pixels) -> _Pass:
         """A batch is halved over the two streams: no layout that was measured costs less CPU
@@ -77,12 +76,19 @@ class OpenVinoBackend:
         """bf16 beside f32, on processors that compute in it."""
         if not self._settings.first_look or self.precision != "f32":
             return None
-        device = self._settings.device.upper()
-        offered = ov.Core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+        offered = ov.Core().get_property(self._device, "OPTIMIZATION_CAPABILITIES")
         return "bf16" if "BF16" in offered else None
 
     def close(self) -> None:
         self._requests = []
+
+
+def _full_name(device: str) -> str:
+    """Nothing for a device that is not there: loading says so."""
+    try:
+        return str(ov.Core().get_property(device, "FULL_DEVICE_NAME"))
+    except RuntimeError:
+        return ""
 
 
 class _Pass:
