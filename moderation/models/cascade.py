@@ -26,8 +26,9 @@ MARGIN = 0.1
 of 0.85 or more lost more than 0.03 in bf16, and none at all more than 0.1."""
 
 
-DRIFT = 0.03
-"""How much too low a first look may put the opinions that a second one would be added to."""
+DRIFT = 0.25
+"""The part of itself by which an opinion of a first look may be too low where a second one would be
+added to it."""
 
 
 class ScoreTable:
@@ -56,9 +57,9 @@ class ScoreTable:
         return found
 
     def could_reach(self, label: str, row: int, floor: float, slack: float) -> bool:
-        """Whether one more opinion of 1.0 would lift the mean to the floor; slack: by how much
-        those so far may be too low."""
-        so_far = [min(1.0, score + slack) for _, score in self.said(row).get(label, [])]
+        """Whether one more opinion of 1.0 would lift the mean to the floor; slack: the part
+        of themselves by which those so far may be too low."""
+        so_far = [min(1.0, score * (1 + slack)) for _, score in self.said(row).get(label, [])]
         return fmean([*so_far, 1.0]) >= floor
 
     def near(self, row: int, floors: Floors) -> bool:
