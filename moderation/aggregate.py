@@ -16,15 +16,14 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal
 
-from moderation.policy import Outcome, Policy, Rule, summarise, unseen
+from moderation.policy import Outcome, Policy, Rule, unseen
 from moderation.types import (
     Coverage,
     Decision,
     LabelScore,
-    MediaScores,
     Reason,
     Segment,
     worst,
@@ -245,16 +244,6 @@ def _extended(
     if found.boxes and (not run.boxes or found.score > run.boxes_score):
         run = replace(run, boxes=found.boxes, boxes_s=shown_s, boxes_score=found.score)
     return run
-
-
-def frames_of(media: MediaScores) -> tuple[Frame, ...]:
-    """The frames of a scored chunk. Views of one time are one frame, whose worst view counts."""
-    pairs = sorted(zip(media.views, media.scores, strict=True), key=lambda pair: pair[0].time_s)
-    frames = []
-    for time_s, group in groupby(pairs, key=lambda pair: pair[0].time_s):
-        views, scores = zip(*group, strict=True)
-        frames.append(Frame(time_s, summarise(MediaScores(views, scores)), views=len(views)))
-    return tuple(frames)
 
 
 def aggregate(

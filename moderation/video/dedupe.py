@@ -7,7 +7,6 @@ adds up until it is seen. Small things change few bits: however alike, no frame 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 BITS = 256
@@ -49,7 +48,8 @@ class Choice:
 
 
 class Deduper:
-    """Chooses frame by frame. One for a chunk or a live source; the first frame is kept."""
+    """Chooses frame by frame. One for a chunk or a live source, so that a chunk read again, or by
+    another worker, chooses the same; the first frame is kept."""
 
     def __init__(self, options: DedupeOptions) -> None:
         self._options = options
@@ -74,13 +74,6 @@ class Deduper:
             and min(frame.quality, kept.quality) >= options.min_quality
             and (bits ^ kept_bits).bit_count() <= options.max_distance
         )
-
-
-def dedupe(frames: Iterable[FrameHash], options: DedupeOptions) -> tuple[Choice, ...]:
-    """The choice for every frame of a chunk, in order. It knows no other chunk, so that a chunk
-    read again, or by another worker, chooses the same."""
-    deduper = Deduper(options)
-    return tuple(deduper.add(frame) for frame in frames)
 
 
 def distance(one: str, other: str) -> int:

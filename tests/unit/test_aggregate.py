@@ -11,8 +11,6 @@ from moderation.aggregate import (
     RollingAggregate,
     aggregate,
     closing,
-    cover,
-    frames_of,
     hits,
     opening,
 )
@@ -20,13 +18,9 @@ from moderation.policy import Rule, load_policies
 from moderation.types import (
     Coverage,
     Decision,
-    Detection,
-    MediaScores,
     Segment,
     Status,
     Verdict,
-    View,
-    ViewScores,
 )
 from moderation.video.sampling import SamplingOptions, plan, refine
 from tests.fakes.films import BOX, GUN, PORN, TWO_OF_THREE, film, found, judge, policy, spans
@@ -305,21 +299,6 @@ def test_the_same_moment_twice_counts_once() -> None:
     assert spans(judge(twice)) == [("review", 1, 1)]
     assert judge([*film(0, None, 0), *film(0, 0, 0)]).coverage.complete
     assert judge([*film(0, 0, 0), *film(0, None, 0)]).coverage.complete
-
-
-def test_views_of_one_time_are_one_frame_of_the_worst_view() -> None:
-    views = (View(time_s=2.0), View(time_s=1.0), View(time_s=2.0, box=(0.5, 0.0, 1.0, 1.0)))
-    box = Detection(PORN, None, (0.0, 0.0, 1.0, 1.0), 0.8)
-    scores = tuple(
-        ViewScores({PORN: score}, {PORN: "m@1"}, {}, (box,)) for score in (0.1, 0.2, 0.9)
-    )
-    early, late = frames_of(MediaScores(views, scores))
-    assert (early.time_s, late.time_s) == (1.0, 2.0)
-    assert early.peaks is not None
-    assert late.peaks is not None
-    assert (early.peaks[PORN].score, late.peaks[PORN].score) == (0.2, 0.9)
-    assert late.peaks[PORN].boxes == ((0.5, 0.0, 1.0, 1.0, 0.8),)
-    assert cover([early, late], duration_s=2, frames_total=2, gap_s=1).views_scored == 3
 
 
 # --- rolling ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from moderation.pdq import pdq_hash
-from moderation.video.dedupe import Choice, DedupeOptions, Deduper, FrameHash, dedupe, distance
+from moderation.video.dedupe import Choice, DedupeOptions, Deduper, FrameHash, distance
 
 OPTIONS = DedupeOptions(max_distance=8, force_s=4.0, min_quality=50)
 
@@ -24,6 +25,11 @@ def pdq(*bits: int) -> str:
 
 def frames(*hashes: str, step: float = 1.0, quality: int = 90) -> list[FrameHash]:
     return [FrameHash(i * step, value, quality) for i, value in enumerate(hashes)]
+
+
+def dedupe(film: Iterable[FrameHash], options: DedupeOptions) -> tuple[Choice, ...]:
+    deduper = Deduper(options)
+    return tuple(deduper.add(frame) for frame in film)
 
 
 @st.composite
