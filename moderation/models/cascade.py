@@ -22,9 +22,8 @@ Floors = Mapping[str, float]
 any score, but not to the last digit."""
 
 MARGIN = 0.1
-"""How far below its floor a first look may put a score that reaches it. Of 1,300 pictures no score
-of 0.85 or more lost more than 0.03 in bf16, and none at all more than 0.1."""
-
+"""How far below its floor a first look may put a score that reaches it: see what
+`python -m benchmarks.first_look` prints."""
 
 DRIFT = 0.25
 """The part of itself by which an opinion of a first look may be too low where a second one would be
