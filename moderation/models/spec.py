@@ -17,6 +17,7 @@ from moderation.types import InputKey, Window, Windows
 
 Precision = Literal["f32", "bf16", "f16", "int8"]
 LABEL = r"^[a-z_]+\.[a-z_]+$"
+REF = r"^[a-z0-9-]+@[0-9][0-9a-z.]*$"
 
 
 class _Part(BaseModel):
@@ -58,12 +59,57 @@ class LabelSpec(_Part):
     """One answer: column `index` of output `output` (or row of the head matrix).
 
     `activation` is applied by us ("none" where the graph already answers a probability).
+    calibration: (a, b) of sigmoid(a * logit + b), fitted on data that nothing else was (Platt);
+    a is positive: a higher logit is never a lower score.
     """
 
     label: str = Field(pattern=LABEL)
     output: str
     index: int = Field(ge=0)
     activation: Literal["none", "sigmoid"] = "none"
+    calibration: tuple[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)],
+        Annotated[float, Field(allow_inf_nan=False)],
+    ] = (1.0, 0.0)
+
+    @model_validator(mode="after")
+    def _of_a_logit(self) -> LabelSpec:
+        if self.activation == "none" and self.calibration != (1.0, 0.0):
+            raise ValueError("a calibration belongs to a logit, which has the activation sigmoid")
+        return self
+
+
+class DetectedClass(_Part):
+    """A kind of object that a detector marks: column `index` of its peaks. What it shows counts
+    as evidence of `label`; `sublabel` is told to people."""
+
+    label: str = Field(pattern=LABEL)
+    sublabel: str = Field(pattern=r"^[a-z_]+$")
+    index: int = Field(ge=0)
+
+
+class DetectorSpec(_Part):
+    """Boxes that the network answers beside its labels (`detections`).
+
+    peaks: the output (n, cells, classes), 0..1: the probability that an object of the class has
+    its centre in the cell. boxes: the output (n, cells, 4): x1, y1, x2, y2 in fractions of the
+    view. least: the lowest probability that is told. iou: two boxes of a label that overlap by
+    more are one. max_boxes: the strongest of each label in a view.
+    """
+
+    peaks: str
+    boxes: str
+    least: float = Field(gt=0, le=1)
+    iou: float = Field(default=0.5, ge=0, le=1)
+    max_boxes: int = Field(default=8, ge=1, le=64)
+    classes: tuple[DetectedClass, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> DetectorSpec:
+        columns = [one.index for one in self.classes]
+        if len(set(columns)) != len(columns):
+            raise ValueError("two classes of the detector have one index")
+        return self
 
 
 class Artefact(_Part):
@@ -97,8 +143,12 @@ class Metric(_Part):
 
 
 class ModelSpec(_Part):
-    """A manifest. `encoder` is set for heads: the trunk whose embedding they read; `window` for
-    clips: models that read several frames of a video at once, and no pictures."""
+    """A manifest. `encoder` is set for heads: the name of the embedding that they read; `window`
+    for clips: models that read several frames of a video at once, and no pictures.
+
+    embedding_ref: the embedding's own name, where it is, bit for bit, that of another encoder:
+    stored vectors of both are of one kind, and heads of either read it.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     version: str = Field(pattern=r"^[0-9][0-9a-z.]*$")
@@ -111,9 +161,11 @@ class ModelSpec(_Part):
     input: InputSpec | None = None
     window: WindowSpec | None = None
     embedding_output: str | None = None
-    encoder: str | None = Field(default=None, pattern=r"^[a-z0-9-]+@[0-9][0-9a-z.]*$")
+    embedding_ref: str | None = Field(default=None, pattern=REF)
+    encoder: str | None = Field(default=None, pattern=REF)
     max_batch: Annotated[int, Field(ge=1)] = 8
     labels: tuple[LabelSpec, ...] = ()
+    detector: DetectorSpec | None = None
     artefacts: tuple[Artefact, ...]
     metrics: tuple[Metric, ...] = ()
     notes: tuple[str, ...] = ()
@@ -122,6 +174,11 @@ class ModelSpec(_Part):
     def ref(self) -> str:
         """`id@version`, as verdicts name it."""
         return f"{self.id}@{self.version}"
+
+    @property
+    def embedding(self) -> str | None:
+        """What its embedding is called, in heads and in the store; None: it gives none."""
+        return None if self.embedding_output is None else self.embedding_ref or self.ref
 
     @property
     def clip(self) -> Window | None:
@@ -144,6 +201,14 @@ class ModelSpec(_Part):
             raise ValueError(f"the layout {self.input.layout} does not fit the task {self.task}")
         if self.task == "encoder" and not self.embedding_output:
             raise ValueError("an encoder names its embedding_output")
+        if self.embedding_ref is not None and not self.embedding_output:
+            raise ValueError("an embedding_ref names an embedding_output")
+        if self.detector is not None:
+            if self.task in ("heads", "clip"):
+                raise ValueError(f"a model of the task {self.task} marks nothing in pictures")
+            absent = {one.label for one in self.detector.classes} - {x.label for x in self.labels}
+            if absent:
+                raise ValueError(f"the detector marks {min(absent)}, which is no label of it")
         if self.task != "encoder" and not self.labels:
             raise ValueError("a model without labels answers nothing")
         return self
@@ -184,8 +249,8 @@ def read_specs(folder: Path) -> tuple[ModelSpec, ...]:
     for path, spec in zip(paths, specs, strict=True):
         if spec.id != path.parent.name:
             raise SpecError(f"{path}: id {spec.id!r} is not the name of its folder")
-    encoders = {spec.ref for spec in specs if spec.task == "encoder"}
+    embeddings = {spec.embedding for spec in specs}
     for spec in specs:
-        if spec.encoder is not None and spec.encoder not in encoders:
+        if spec.encoder is not None and spec.encoder not in embeddings:
             raise SpecError(f"{spec.id}: its encoder {spec.encoder} is not in {folder}")
     return specs

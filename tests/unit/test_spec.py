@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moderation.errors import SpecError
-from moderation.models.spec import read_spec, read_specs, windows_of
+from moderation.models.spec import LabelSpec, read_spec, read_specs, windows_of
 from moderation.types import InputKey, Window
 
 ENCODER = """
@@ -156,3 +156,88 @@ def test_a_clip_model_without_a_window_is_refused(tmp_path: Path) -> None:
     whole = CLIP[: CLIP.index("[window]")] + CLIP[CLIP.index("[[labels]]") :]
     with pytest.raises(SpecError, match="a clip model has a"):
         read_spec(write(tmp_path, "clips", whole))
+
+
+SCENES = (
+    ENCODER.replace('"trunk"', '"scenes"').replace(
+        'embedding_output = "embedding"',
+        'embedding_output = "embedding"\nembedding_ref = "trunk@1"',
+    )
+    + """
+[[labels]]
+label = "violence.weapon"
+output = "scores"
+index = 0
+activation = "sigmoid"
+calibration = [1.5, -0.5]
+[detector]
+peaks = "peaks"
+boxes = "boxes"
+least = 0.2
+iou = 0.4
+max_boxes = 6
+[[detector.classes]]
+label = "violence.weapon"
+sublabel = "pistol"
+index = 1
+[[detector.classes]]
+label = "violence.weapon"
+sublabel = "knife"
+index = 2
+"""
+)
+
+
+def test_a_detector_names_its_outputs_and_classes(tmp_path: Path) -> None:
+    spec = read_spec(write(tmp_path, "scenes", SCENES))
+    assert spec.detector is not None
+    assert (spec.detector.least, spec.detector.iou, spec.detector.max_boxes) == (0.2, 0.4, 6)
+    assert [(one.sublabel, one.index) for one in spec.detector.classes] == [
+        ("pistol", 1),
+        ("knife", 2),
+    ]
+    assert spec.labels[0].calibration == (1.5, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('label = "violence.weapon"\nsub', 'label = "violence.fire"\nsub', "marks violence.fire"),
+        ("index = 2", "index = 1", "two classes of the detector have one index"),
+        ("least = 0.2", "least = 0", "detector.least"),
+        ("least = 0.2", "least = 0.2\nmost = 1", "detector.most"),
+        ("iou = 0.4", "iou = 1.4", "detector.iou"),
+        ("max_boxes = 6", "max_boxes = 65", "detector.max_boxes"),
+        ('sublabel = "knife"', 'sublabel = "a knife"', "sublabel"),
+        ('sublabel = "knife"', 'sublabel = "knife"\nscore = 1', "score"),
+        ("calibration = [1.5, -0.5]", "calibration = [0.0, -0.5]", "calibration"),
+        ("calibration = [1.5, -0.5]", "calibration = [1.5, nan]", "calibration"),
+        ('activation = "sigmoid"', "", "a calibration belongs to a logit"),
+        ('embedding_output = "embedding"\n', "", "embedding_output"),
+    ],
+)
+def test_a_bad_detector_is_one_clear_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SCENES
+    with pytest.raises(SpecError, match=words) as caught:
+        read_spec(write(tmp_path, "scenes", SCENES.replace(old, new)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_clip_model_marks_nothing(tmp_path: Path) -> None:
+    marks = SCENES[SCENES.index("[detector]") :].replace("violence.weapon", "violence.fight")
+    with pytest.raises(SpecError, match="the task clip marks nothing"):
+        read_spec(write(tmp_path, "clips", CLIP + marks))
+
+
+def test_an_embedding_may_have_the_name_of_another_encoder(tmp_path: Path) -> None:
+    scenes = read_spec(write(tmp_path, "scenes", SCENES))
+    assert (scenes.ref, scenes.embedding) == ("scenes@1", "trunk@1")
+    write(tmp_path, "heads", HEADS)
+    assert [spec.id for spec in read_specs(tmp_path)] == ["heads", "scenes"]
+    trunk = read_spec(write(tmp_path, "trunk", ENCODER))
+    assert trunk.embedding == "trunk@1"
+    assert read_spec(tmp_path / "heads" / "model.toml").embedding is None
+
+
+def test_a_label_without_calibration_has_the_plain_logit() -> None:
+    assert LabelSpec(label="a.b", output="x", index=0, activation="sigmoid").calibration == (1, 0)
