@@ -60,6 +60,30 @@ def test_calibration_error_is_nought_for_true_probabilities_and_large_for_false_
     assert metrics.calibration_error(1 - chance[truth], 1 - chance[~truth]) > 0.3
 
 
+def test_calibration_error_at_a_stated_prevalence() -> None:
+    """All 0.5: exact where half are positives, off by 0.49 where one in a hundred is."""
+    half = np.full(40, 0.5)
+    assert metrics.calibration_error(half, half) == pytest.approx(0)
+    assert metrics.calibration_error(half, half, prevalence=0.01) == pytest.approx(0.49)
+    # Three positives to one negative: the balance of the data is used where none is stated.
+    assert metrics.calibration_error(half, half[:13], prevalence=None) == pytest.approx(
+        40 / 53 - 0.5
+    )
+    assert metrics.calibration_error(half, half[:13]) == pytest.approx(0)
+
+
+@given(scores, scores, st.sampled_from([None, 0.5, 0.01]))
+def test_calibration_error_is_a_share_and_counts_no_order(
+    positives: list[float], negatives: list[float], prevalence: float | None
+) -> None:
+    yes, no = np.asarray(positives), np.asarray(negatives)
+    found = metrics.calibration_error(yes, no, prevalence=prevalence)
+    assert 0 <= found <= 1
+    assert metrics.calibration_error(yes[::-1], no[::-1], prevalence=prevalence) == pytest.approx(
+        found
+    )
+
+
 def blobs(count: int = 400, dims: int = 6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     truth = np.arange(count) % 4 == 0
