@@ -355,7 +355,9 @@ def _reasons(
         own = [passage for passage in passages if passage.label == rule.label]
         if own:
             reasons.append(_reason(own))
-        elif rule.label not in peaks and policy.on_failure is not Decision.PASS:
+        elif rule.label in peaks or rule.optional:
+            continue  # below its thresholds, or nobody promised an answer
+        elif policy.on_failure is not Decision.PASS:
             reasons.append(unseen(policy, rule.label, f"no loaded model answers {rule.label}"))
     if not coverage.complete and policy.on_failure is not Decision.PASS:
         lost = coverage.unseen or []

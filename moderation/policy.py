@@ -26,7 +26,8 @@ class Rule(BaseModel):
 
     None: never. `block_needs`: "evidence" blocks only with at least one box. For video,
     `min_frames` of `window` consecutive sampled frames must reach the threshold; a lone frame
-    at `block_at` asks a person. Pictures are judged by one frame.
+    at `block_at` asks a person. Pictures are judged by one frame. `optional`: skipped where no
+    loaded model answers the label; any other rule without an answer follows `on_failure`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class Rule(BaseModel):
     block_needs: Literal["score", "evidence"] = "score"
     min_frames: int = Field(default=1, ge=1)
     window: int = Field(default=1, ge=1)
+    optional: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Rule:
@@ -163,13 +165,13 @@ def decide(peaks: Mapping[str, LabelScore], policy: Policy, coverage: Coverage) 
     """The policy's decision over one picture's peak scores.
 
     A label that a rule names but no model answered, and frames that were not seen, follow
-    `on_failure`. Reasons come worst first.
+    `on_failure`; optional rules are skipped then. Reasons come worst first.
     """
     reasons: list[Reason] = []
     for rule in policy.rules:
         peak = peaks.get(rule.label)
         if peak is None:
-            if policy.on_failure is not Decision.PASS:
+            if not rule.optional and policy.on_failure is not Decision.PASS:
                 reasons.append(unseen(policy, rule.label, f"no loaded model answers {rule.label}"))
             continue
         decision, threshold = judge(peak, rule)
@@ -232,11 +234,18 @@ def flat_scores(peaks: Mapping[str, LabelScore]) -> dict[str, float]:
     return {label: peaks[label].score for label in sorted(peaks)}
 
 
-def rules_without_model(policies: Iterable[Policy], labels: Sequence[str]) -> dict[str, list[str]]:
-    """policy ref -> labels that its rules name but no loaded model answers."""
+def rules_without_model(
+    policies: Iterable[Policy], labels: Sequence[str], *, optional: bool = False
+) -> dict[str, list[str]]:
+    """policy ref -> labels that its rules name but no loaded model answers: those of rules that
+    follow `on_failure` then, or those of optional ones, which are skipped."""
     missing: dict[str, list[str]] = {}
     for policy in policies:
-        absent = [rule.label for rule in policy.rules if rule.label not in labels]
+        absent = [
+            rule.label
+            for rule in policy.rules
+            if rule.optional is optional and rule.label not in labels
+        ]
         if absent:
             missing[policy.ref] = absent
     return missing

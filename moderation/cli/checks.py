@@ -164,6 +164,10 @@ def _models(settings: Settings) -> Iterator[Check]:
         for ref, labels in rules_without_model(policies, scorer.labels).items():
             words = f"no loaded model answers {', '.join(labels)}: every picture goes to review"
             yield Check(f"policy {ref}", "note", words, "load a model for it or drop the rule")
+        skipped = rules_without_model(policies, scorer.labels, optional=True)
+        for ref, labels in skipped.items():
+            words = f"optional rules skipped, no loaded model answers {', '.join(labels)}"
+            yield Check(f"policy {ref}", "ok", words)
     finally:
         scorer.close()
 

@@ -195,6 +195,12 @@ def test_a_label_that_no_model_answers_is_not_a_pass() -> None:
     assert timeline.outcome.reasons[0].detail == "no loaded model answers violence.riot"
 
 
+def test_an_optional_label_that_no_model_answers_is_skipped() -> None:
+    timeline = judge(film(0, 0), policy(Rule(label="violence.riot", review_at=0.5, optional=True)))
+    assert timeline.outcome.decision is Decision.PASS
+    assert timeline.outcome.reasons == ()
+
+
 def test_hits_are_what_keeps_a_segment_open() -> None:
     gun = Rule(label=GUN, review_at=0.5)
     rules = policy(TWO_OF_THREE, gun)

@@ -222,3 +222,31 @@ def test_choose_policy_by_id_and_version(tmp_path: object) -> None:
 def test_rules_without_a_model_are_listed() -> None:
     rules = policy(Rule(label="a.b", review_at=0.5), Rule(label="c.d", review_at=0.5))
     assert rules_without_model([rules], ["a.b"]) == {"p@3": ["c.d"]}
+
+
+def test_an_optional_rule_is_skipped_without_a_model_and_holds_with_one() -> None:
+    rules = policy(Rule(label="smoking.vape", review_at=0.9, optional=True))
+    assert decide({}, rules, SEEN).decision is Decision.PASS
+    found = {"smoking.vape": peak("smoking.vape", 0.95)}
+    assert decide(found, rules, SEEN).decision is Decision.REVIEW
+
+
+@given(optional=st.booleans(), on_failure=st.sampled_from(list(Decision)), score=st.floats(0, 1))
+def test_optional_changes_nothing_where_a_model_answers(
+    optional: bool, on_failure: Decision, score: float
+) -> None:
+    def outcome(**told: bool) -> object:
+        rule = Rule(label="smoking.vape", review_at=0.4, block_at=0.8, **told)
+        rules = policy(rule, on_failure=on_failure)
+        return decide({"smoking.vape": peak("smoking.vape", score)}, rules, SEEN)
+
+    assert outcome(optional=optional) == outcome()
+
+
+def test_optional_rules_without_a_model_are_listed_apart() -> None:
+    rules = policy(
+        Rule(label="a.b", review_at=0.5), Rule(label="c.d", review_at=0.5, optional=True)
+    )
+    assert rules_without_model([rules], []) == {"p@3": ["a.b"]}
+    assert rules_without_model([rules], [], optional=True) == {"p@3": ["c.d"]}
+    assert rules_without_model([rules], ["c.d"], optional=True) == {}
