@@ -125,6 +125,8 @@ class Artefact(_Part):
     member: str | None = None
     companions: tuple[tuple[str, str], ...] = ()
     """(file, sha256) of files that belong to it: an IR's .bin beside its .xml."""
+    network: str | None = Field(default=None, pattern=r"^[a-z0-9_-]+$")
+    """Of safetensors, which hold numbers alone: their architecture's word in `models.nets`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Artefact:
