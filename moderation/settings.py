@@ -146,10 +146,18 @@ class Settings(BaseSettings):
     )
 
     # inference
-    backend: Literal["openvino", "fake"] = "openvino"
-    device: str = Field(default="cpu", description="cpu, or a device name of the backend")
+    backend: Literal["openvino", "torch", "fake"] = Field(
+        default="openvino", description="torch (extra `torch`) is for workers with a GPU"
+    )
+    device: str = Field(
+        default="auto",
+        description="cpu, cuda, cuda:N, or OpenVINO's name of a device; auto: for torch the first "
+        "GPU, or the CPU where there is none; for OpenVINO the CPU. A device that is named and "
+        "not there is an error",
+    )
     precision: Literal["f32", "bf16", "f16", "int8", "auto"] = Field(
-        default="f32", description="f32 gives the same scores on every machine"
+        default="f32",
+        description="f32 gives the same scores on every machine; auto: torch takes f16 on a GPU",
     )
     first_look: bool = Field(
         default=True,

@@ -16,7 +16,7 @@ from moderation.errors import InferenceError, SpecError
 from moderation.models.backends.base import Backend, Outputs, Pixels
 from moderation.models.cascade import DRIFT, Floors, ScoreTable, second_opinions
 from moderation.models.heads import Heads, sigmoid
-from moderation.models.registry import backend_class, choose_artefact
+from moderation.models.registry import backend_class, choose_artefact, plan
 from moderation.models.spec import ModelSpec, windows_of
 from moderation.models.weights import resolve
 from moderation.settings import Settings
@@ -290,13 +290,14 @@ def _file(spec: ModelSpec, settings: Settings, backend: str, precision: str) -> 
 
 def _made(spec: ModelSpec, settings: Settings) -> tuple[Network, Network | None]:
     """A network, and for pictures its twin for a first look, where the machine has one."""
-    create = backend_class(settings.backend)
-    path = _file(spec, settings, settings.backend, settings.precision)
-    backend = create(spec, path, settings)
+    chosen = plan(spec, settings)
+    create = backend_class(chosen.backend)
+    path = resolve(spec, chosen.artefact, settings)
+    backend = create(spec, path, chosen.settings)
     precision = backend.quicker() if spec.clip is None else None
     if precision is None:
         return Network(spec, backend), None
-    twin = create(spec, path, settings.model_copy(update={"precision": precision}))
+    twin = create(spec, path, chosen.settings.model_copy(update={"precision": precision}))
     return Network(spec, backend), Network(spec, twin)
 
 

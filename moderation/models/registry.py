@@ -1,8 +1,10 @@
-"""Backend name -> lazy "module:Class": nothing is imported until it is chosen."""
+"""Which backend runs a model, from which file: backend name -> lazy "module:Class", so that nothing
+is imported until it is chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -14,7 +16,34 @@ from moderation.settings import Settings
 
 Factory = Callable[[ModelSpec, Path, Settings], Backend]
 
-BACKENDS = {"openvino": "moderation.models.backends.openvino:OpenVinoBackend"}
+BACKENDS = {
+    "openvino": "moderation.models.backends.openvino:OpenVinoBackend",
+    "torch": "moderation.models.backends.torch.backend:TorchBackend",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What runs a model: a backend's name, the weight file, and the settings that it is given."""
+
+    backend: str
+    artefact: Artefact
+    settings: Settings
+
+
+def plan(spec: ModelSpec, settings: Settings) -> Plan:
+    """What the settings ask for.
+
+    Under torch, a model that has no weights for it at all runs through OpenVINO on the CPU, in
+    f32, and is shown so (`doctor`, `/v1/models`): a label that is answered slowly beats one that
+    nobody answers. Raises ConfigError: there are weights for the backend, not in this precision.
+    """
+    if settings.backend == "torch" and not any(map(_for_torch, spec.artefacts)):
+        settings = settings.model_copy(
+            update={"backend": "openvino", "device": "cpu", "precision": "f32"}
+        )
+    artefact = choose_artefact(spec, settings.backend, settings.precision)
+    return Plan(settings.backend, artefact, settings)
 
 
 def backend_class(name: str) -> Factory:
@@ -29,11 +58,19 @@ def backend_class(name: str) -> Factory:
 
 
 def choose_artefact(spec: ModelSpec, backend: str, precision: str) -> Artefact:
-    """The weight file of a model for a backend. Raises ConfigError naming what there is."""
-    for artefact in spec.artefacts:
-        if artefact.backend == backend and (
-            precision == "auto" or precision in artefact.precisions
-        ):
+    """The weight file of a model for a backend; torch also reads ONNX files, where there is none
+    of its own. Raises ConfigError naming what there is."""
+    own = [artefact for artefact in spec.artefacts if artefact.backend == backend]
+    if backend == "torch":
+        own = own or [artefact for artefact in spec.artefacts if _for_torch(artefact)]
+    for artefact in own:
+        if precision == "auto" or precision in artefact.precisions:
             return artefact
     known = ", ".join(f"{a.backend} {'/'.join(a.precisions)}" for a in spec.artefacts)
     raise ConfigError(f"{spec.ref} has no {precision} weights for {backend}; it has: {known}")
+
+
+def _for_torch(artefact: Artefact) -> bool:
+    return artefact.backend == "torch" or (
+        artefact.backend == "openvino" and artefact.file.endswith(".onnx")
+    )

@@ -31,7 +31,8 @@ class OpenVinoBackend:
         self._path = path
         self._settings = settings
         self._requests: list[ov.InferRequest] = []
-        self._device = settings.device.upper()
+        # Not OpenVINO's own AUTO: that takes whatever accelerator it finds, untried ones too.
+        self._device = "CPU" if settings.device.lower() == "auto" else settings.device.upper()
         self.device = f"{self._device.lower()}: {_full_name(self._device)}".strip(": ")
         self.precision: str = settings.precision
 
