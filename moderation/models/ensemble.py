@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -14,13 +13,15 @@ from numpy.typing import NDArray
 
 from moderation.errors import InferenceError, SpecError
 from moderation.models.backends.base import Backend, Outputs, Pixels
-from moderation.models.cascade import DRIFT, Floors, ScoreTable, second_opinions
+from moderation.models.cascade import Floors, ScoreTable, second_opinions
+from moderation.models.detections import detections, sublabels
+from moderation.models.fusion import Fusion, FusionRule, read_fusions
 from moderation.models.heads import Heads, sigmoid
 from moderation.models.registry import backend_class, choose_artefact, plan
 from moderation.models.spec import ModelSpec, windows_of
 from moderation.models.weights import resolve
 from moderation.settings import Settings
-from moderation.types import InputKey, ViewScores, Window, Windows
+from moderation.types import Detection, InputKey, ViewScores, Window, Windows
 
 LOADERS = 2
 
@@ -63,8 +64,8 @@ class Network:
 class Ensemble:
     """Networks run at once on the same batch; heads then read their encoder's embedding.
 
-    Several models may answer one label: their mean counts, and the verdict names them all.
-    It takes two to be sure: on ordinary pictures each errs by itself
+    Several models may answer one label: their mean counts, or what `fusions` say, and the verdict
+    names them all. It takes two to be sure: on ordinary pictures each errs by itself
     (docs/decisions/0004-models-agree-views-do-not.md).
 
     Where the caller names floors, networks are left out that could change nothing (`cascade`).
@@ -78,11 +79,9 @@ class Ensemble:
         heads: Sequence[tuple[ModelSpec, Heads]],
         quick: Mapping[str, Network] | None = None,
         clips: Sequence[Network] = (),
+        fusions: Sequence[FusionRule] = (),
     ) -> None:
-        loaded = {network.spec.ref for network in networks}
-        for spec, _ in heads:
-            if spec.encoder not in loaded:
-                raise SpecError(f"{spec.ref} needs the encoder {spec.encoder}, which is not loaded")
+        _check_embeddings([network.spec for network in networks], [spec for spec, _ in heads])
         if not networks:
             raise SpecError("no network is loaded")
         self._networks = networks
@@ -94,6 +93,11 @@ class Ensemble:
         self._heads = heads
         self._cold: set[Network] = set()
         specs = [network.spec for network in networks] + [spec for spec, _ in heads]
+        self._fusion = Fusion(specs, fusions)
+        self._clip_fusion = {
+            window: Fusion([clip.spec for clip in clips if clip.spec.clip == window], fusions)
+            for window in {clip.spec.clip for clip in clips}
+        }
         self.keys = tuple(dict.fromkeys(network.key for network in networks))
         self.windows = windows_of(clip.spec for clip in clips)
         self.refs = tuple(sorted(spec.ref for spec in [*specs, *(clip.spec for clip in clips)]))
@@ -115,7 +119,7 @@ class Ensemble:
         networks = [exact for exact, _ in made if exact.spec.clip is None]
         clips = [exact for exact, _ in made if exact.spec.clip is not None]
         quick = {twin.spec.ref: twin for _, twin in made if twin is not None}
-        ensemble = cls(networks, heads, quick, clips)
+        ensemble = cls(networks, heads, quick, clips, read_fusions(settings.manifests))
         ensemble._cold = {*networks, *clips, *quick.values()}
         if not lazy:
             ensemble._compile(ensemble._cold)
@@ -147,19 +151,19 @@ class Ensemble:
         """One ViewScores a view. floors: one a view; None: every network is asked. Raises
         InferenceError for a number that is not finite."""
         given = floors or [None] * len(views)
-        batch = _Batch(views, self.keys)
+        batch = _Batch(views, self.keys, self._fusion)
         named = {i: floor for i, floor in enumerate(given) if floor is not None}
         self._ask(batch, self._networks, [i for i, floor in enumerate(given) if floor is None])
         if self._quick:
-            self._cascade(batch, named, [self._quick[n.spec.ref] for n in self._first], DRIFT)
+            self._cascade(batch, named, rough=True)
             named = {i: floor for i, floor in named.items() if batch.table.near(i, floor)}
-        self._cascade(batch, named, self._first, 0.0)
-        return [batch.scores(i) for i in range(len(views))]
+        self._cascade(batch, named, rough=False)
+        return [batch.scores(i, floor) for i, floor in enumerate(given)]
 
     def score_windows(self, window: Window, pixels: Pixels) -> list[ViewScores]:
         """One ViewScores a window, of the clip networks that read it alone. pixels: (n, frames,
         height, width, 3). Raises InferenceError for a number that is not finite."""
-        table = ScoreTable(len(pixels))
+        table = ScoreTable(len(pixels), self._clip_fusion[window])
         for network in self._clips:
             if network.spec.clip != window:
                 continue
@@ -169,27 +173,34 @@ class Ensemble:
                 part = pixels[start : start + step]
                 rows = np.arange(start, start + len(part))
                 _note(table, network.spec, network.backend.start(part).result(), rows)
-        return [ViewScores(*_means(table, row)) for row in range(len(pixels))]
+        return [ViewScores(*table.scores(row)) for row in range(len(pixels))]
 
-    def _cascade(
-        self, batch: _Batch, named: Mapping[int, Floors], first: Sequence[Network], slack: float
-    ) -> None:
-        """The first opinions, then second ones where they could matter."""
-        self._ask(batch, first, named)
+    def _cascade(self, batch: _Batch, named: Mapping[int, Floors], *, rough: bool) -> None:
+        """The first opinions, then second ones where they could matter. rough: by the twins."""
+        self._ask(batch, self._first, named, rough=rough)
         for network in self._second:
             labels = {answer.label for answer in network.spec.labels}
             rows = [
                 i
                 for i, floors in named.items()
-                if any(batch.table.could_reach(x, i, floors.get(x, 0.0), slack) for x in labels)
+                if any(batch.table.could_reach(x, i, floors.get(x, 0.0)) for x in labels)
             ]
-            twin = network if first is self._first else self._quick[network.spec.ref]
-            self._ask(batch, [twin], rows)
+            self._ask(batch, [network], rows, rough=rough)
 
-    def _ask(self, batch: _Batch, networks: Sequence[Network], views: Collection[int]) -> None:
-        """Networks at once on some of the views, and the heads on what their encoder says."""
+    def _ask(
+        self,
+        batch: _Batch,
+        networks: Sequence[Network],
+        views: Collection[int],
+        *,
+        rough: bool = False,
+    ) -> None:
+        """Networks, or their quick twins, at once on some of the views, and the heads on what
+        their encoder says."""
         if not views:
             return
+        if rough:
+            networks = [self._quick[network.spec.ref] for network in networks]
         self._compile(networks)
         rows = np.array(list(views), np.intp)
         whole = len(rows) == batch.views
@@ -200,17 +211,19 @@ class Ensemble:
         outputs = {network.spec.ref: running.result() for network, running in passes}
         for network in networks:
             spec, answer = network.spec, outputs[network.spec.ref]
-            _note(batch.table, spec, answer, rows)
-            if spec.embedding_output is not None:
+            _note(batch.table, spec, answer, rows, rough=rough)
+            if spec.detector is not None:
+                told = detections(spec.detector, answer, len(rows), spec.ref)
+                batch.put_detections(spec.ref, rows, told)
+            if spec.embedding_output is not None and spec.embedding is not None:
                 found = _finite(answer, spec.embedding_output, spec, len(rows))
-                batch.put_embedding(spec.ref, rows, found)
+                batch.put_embedding(spec.embedding, rows, found)
                 for head, heads in self._heads:
-                    if head.encoder == spec.ref:
+                    if head.encoder == spec.embedding:
                         probabilities = heads.probabilities(found)
                         for label in head.labels:
-                            batch.table.put(
-                                label.label, head.ref, rows, probabilities[:, label.index]
-                            )
+                            values = probabilities[:, label.index]
+                            batch.table.put(label.label, head.ref, rows, values, rough=rough)
 
     def describe(self) -> list[dict[str, Any]]:
         networks = [*self._networks, *self._clips]
@@ -240,47 +253,80 @@ class _Batch:
     """Views on their way through the networks."""
 
     def __init__(
-        self, views: Sequence[Mapping[InputKey, Pixels]], keys: Sequence[InputKey]
+        self,
+        views: Sequence[Mapping[InputKey, Pixels]],
+        keys: Sequence[InputKey],
+        fusion: Fusion,
     ) -> None:
         self.views = len(views)
         self.pixels = {key: np.stack([view[key] for view in views]) for key in keys}
-        self.table = ScoreTable(len(views))
-        self._embeddings: NDArray[np.float16] | None = None
-        self._encoder: str | None = None
+        self.table = ScoreTable(len(views), fusion)
+        self._embeddings: dict[str, NDArray[np.float16]] = {}
+        self._detections: dict[str, dict[int, tuple[Detection, ...]]] = {}
 
     def put_embedding(
         self, encoder: str, rows: NDArray[np.intp], values: NDArray[np.float32]
     ) -> None:
-        if self._embeddings is None:
-            self._embeddings = np.zeros((self.views, values.shape[1]), np.float16)
-        self._embeddings[rows] = values
-        self._encoder = encoder
+        if encoder not in self._embeddings:
+            self._embeddings[encoder] = np.zeros((self.views, values.shape[1]), np.float16)
+        self._embeddings[encoder][rows] = values
 
-    def scores(self, row: int) -> ViewScores:
-        scores, models = _means(self.table, row)
+    def put_detections(
+        self, model: str, rows: NDArray[np.intp], found: Sequence[tuple[Detection, ...]]
+    ) -> None:
+        """The boxes of some views; in place of what the model's first look saw in them."""
+        self._detections.setdefault(model, {}).update(zip(rows.tolist(), found, strict=True))
+
+    def scores(self, row: int, floors: Floors | None) -> ViewScores:
+        """What is known of a view. Boxes of a label below its floor matter to nobody."""
+        scores, models = self.table.scores(row)
+        named = floors or {}
+        found = tuple(
+            one
+            for told in self._detections.values()
+            for one in told.get(row, ())
+            if scores[one.label] >= named.get(one.label, 0.0)
+        )
+        encoder = next(iter(self._embeddings), None)
         return ViewScores(
             scores=scores,
             models=models,
-            embedding=None if self._embeddings is None else self._embeddings[row],
-            encoder=self._encoder,
+            sublabels=sublabels(found),
+            detections=found,
+            embedding=None if encoder is None else self._embeddings[encoder][row],
+            encoder=encoder,
         )
 
 
-def _note(table: ScoreTable, spec: ModelSpec, outputs: Outputs, rows: NDArray[np.intp]) -> None:
+def _note(
+    table: ScoreTable,
+    spec: ModelSpec,
+    outputs: Outputs,
+    rows: NDArray[np.intp],
+    *,
+    rough: bool = False,
+) -> None:
     """What a network answers of some rows, label by label."""
     for label in spec.labels:
         values = _finite(outputs, label.output, spec, len(rows))[:, label.index]
-        activated = sigmoid(values) if label.activation == "sigmoid" else values
-        table.put(label.label, spec.ref, rows, activated)
+        if label.activation == "sigmoid":
+            a, b = label.calibration
+            values = sigmoid(a * values + b)
+        table.put(label.label, spec.ref, rows, values, rough=rough)
 
 
-def _means(table: ScoreTable, row: int) -> tuple[dict[str, float], dict[str, str]]:
-    """The mean of each label's opinions, and who gave them."""
-    said = table.said(row)
-    return (
-        {label: fmean(score for _, score in told) for label, told in said.items()},
-        {label: "+".join(model for model, _ in told) for label, told in said.items()},
-    )
+def _check_embeddings(networks: Iterable[ModelSpec], heads: Iterable[ModelSpec]) -> None:
+    """Raises SpecError: heads without their encoder, or an embedding that two networks give."""
+    given: dict[str, str] = {}
+    for spec in networks:
+        if spec.embedding is None:
+            continue
+        other = given.setdefault(spec.embedding, spec.ref)
+        if other != spec.ref:
+            raise SpecError(f"{other} and {spec.ref} both give the embedding {spec.embedding}")
+    for spec in heads:
+        if spec.encoder not in given:
+            raise SpecError(f"{spec.ref} needs the encoder {spec.encoder}, which is not loaded")
 
 
 def _file(spec: ModelSpec, settings: Settings, backend: str, precision: str) -> Path:
