@@ -21,7 +21,7 @@ State = Literal["ok", "note", "broken"]
 
 PARTS: Final = ("openvino", "opencv-python-headless", "numpy", "pillow", "pi-heif", "celery")
 OPTIONAL: Final = (
-    ("torch", "converting trunks", "torch"),
+    ("torch", "workers with a GPU, and training", "torch"),
     ("psycopg", "PostgreSQL", "postgres"),
     ("boto3", "S3", "s3"),
 )
@@ -96,6 +96,7 @@ def _packages(settings: Settings) -> Iterator[Check]:
     needed = {
         "psycopg": settings.database.startswith("postgresql"),
         "boto3": settings.blobs.startswith("s3:"),
+        "torch": settings.backend == "torch",
     }
     for name, use, extra in OPTIONAL:
         version = _version(name)

@@ -28,6 +28,14 @@ class Role(StrEnum):
     MEDIA = "media"
 
 
+class Runtime(StrEnum):
+    """What runs the models."""
+
+    OPENVINO = "openvino"
+    TORCH = "torch"
+    FAKE = "fake"
+
+
 Host = Annotated[str | None, typer.Option(help="Address to listen on (MODERATION_HOST).")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on (MODERATION_PORT).")]
 
@@ -48,6 +56,15 @@ def gateway(
 
 def worker(
     role: Annotated[Role, typer.Option(help="What the worker does.")] = Role.INFER,
+    backend: Annotated[
+        Runtime | None, typer.Option(help="What runs the models (MODERATION_BACKEND).")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where they run: cpu, cuda, cuda:1 … (MODERATION_DEVICE)."
+        ),
+    ] = None,
     probe: Annotated[
         bool,
         typer.Option(
@@ -59,8 +76,11 @@ def worker(
     json: Json = False,
 ) -> int:
     """Start one worker alone, for a fleet."""
+    if role is not Role.INFER and (backend or device):
+        raise typer.BadParameter("--backend and --device are for the role infer: it has the models")
     if not probe:
-        _become(f"workers.{role.value}", role.value, settings_file, json)
+        module, runtime = f"workers.{role.value}", backend.value if backend else None
+        _become(module, role.value, settings_file, json, backend=runtime, device=device)
     return _probe(role, settings_file, json)
 
 
@@ -87,19 +107,17 @@ def _become(
     role: str,
     settings_file: Path | None,
     json: bool,
-    *,
-    host: str | None = None,
-    port: int | None = None,
+    **options: str | int | None,
 ) -> NoReturn:
-    """Replace this process by `python -m module`. `json`: say first, in one line, what starts."""
+    """Replace this process by `python -m module`. `json`: say first, in one line, what starts.
+    options: settings by name, over environment and file; None: as they are."""
     from moderation.settings import CONFIG_FILE_VARIABLE, load_settings
 
     if settings_file is not None:
         os.environ[CONFIG_FILE_VARIABLE] = str(settings_file.absolute())
-    if host is not None:
-        os.environ["MODERATION_HOST"] = host
-    if port is not None:
-        os.environ["MODERATION_PORT"] = str(port)
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"MODERATION_{name.upper()}"] = str(value)
     settings = load_settings()
     # A folder named `api` or `workers` where the command happens to be run must not be ours.
     os.environ["PYTHONSAFEPATH"] = "1"
