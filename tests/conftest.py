@@ -5,6 +5,7 @@ A server whose program is not installed skips its tests, with the reason named.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +17,41 @@ from moderation.store.engine import Database, migrate, open_database
 from tests import servers
 
 S = TypeVar("S")
+TORCH = ("torch", "safetensors", "onnx")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--need-torch",
+        action="store_true",
+        help="fail unless a test marked `torch` has passed: skipped ones prove nothing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--need-torch"):
+        absent = [name for name in TORCH if importlib.util.find_spec(name) is None]
+        if absent:
+            raise pytest.UsageError(f"--need-torch, and not installed: {', '.join(absent)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.getoption("--need-torch"):
+        terminalreporter.section("torch")
+        terminalreporter.line(f"{len(_torch_passed(terminalreporter))} tests of torch passed")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--need-torch"):
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if not _torch_passed(reporter):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _torch_passed(reporter: pytest.TerminalReporter | None) -> list[pytest.TestReport]:
+    passed = [] if reporter is None else reporter.stats.get("passed", [])
+    return [report for report in passed if "torch" in report.keywords]
 
 
 def _running(server: AbstractContextManager[S]) -> Iterator[S]:

@@ -1,12 +1,14 @@
-"""Golden values: each shipped network through its backend equals an independent computation.
+"""Golden values: each shipped network through each backend equals an independent computation.
 
 The independent side reads the same pixels, normalises them in plain numpy as the model's card
-says, and runs the unchanged graph: no preprocessing step, no streams, no batching of ours.
+says, and runs the unchanged graph in OpenVINO: no preprocessing step, no streams, no batching of
+ours, and for torch not even the same file format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +16,23 @@ import openvino as ov
 import pytest
 from openvino import opset13 as opset
 
-from moderation.errors import WeightsError
-from moderation.models.backends.openvino import OpenVinoBackend
-from moderation.models.registry import choose_artefact
+from moderation.errors import InferenceError, WeightsError
+from moderation.models.backends.base import Backend
+from moderation.models.registry import backend_class, choose_artefact
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.models.weights import resolve
-from moderation.settings import load_settings
+from moderation.settings import Settings, load_settings
 
 pytestmark = pytest.mark.weights
 
+BACKENDS = ("openvino", pytest.param("torch", marks=pytest.mark.torch))
+NAMES = {"openvino": "OpenVINO", "torch": "torch"}
 CARDS = {
     # id: (colour order, layout, mean, scale), copied by hand from the models' own code
     "image-safety-s": ("RGB", "NCHW", (0, 0, 0), 1),
     "open-nsfw": ("BGR", "NHWC", (104, 117, 123), 1),
     "lite0": ("RGB", "NCHW", (127, 127, 127), 128),
+    "nsfwjs-inception": ("RGB", "NCHW", (0, 0, 0), 255),
 }
 BATCHES = (1, 2, 3, 8)
 
@@ -55,54 +60,98 @@ def independent(spec: ModelSpec, path: str, batch: np.ndarray) -> list[np.ndarra
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A shipped network in a backend; `graph`: the file that OpenVINO reads."""
+
+    spec: ModelSpec
+    graph: str
+    backend: Backend
+
+
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """For f32 on the CPU, with each backend in turn."""
+    if request.param == "torch":
+        pytest.importorskip("torch", reason="torch is not installed: `make test-torch`")
+    return load_settings(backend=request.param, device="cpu", precision="f32")
+
+
 @pytest.fixture(params=sorted(CARDS))
-def network(request: pytest.FixtureRequest) -> Iterator[tuple[ModelSpec, str, OpenVinoBackend]]:
-    settings = load_settings(precision="f32")
+def network(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Loaded]:
     spec = next(s for s in read_specs(settings.manifests) if s.id == request.param)
     try:
-        path = resolve(spec, choose_artefact(spec, "openvino", "f32"), settings)
+        graph = resolve(spec, choose_artefact(spec, "openvino", "f32"), settings)
+        path = resolve(spec, choose_artefact(spec, settings.backend, "f32"), settings)
     except WeightsError as error:
         pytest.skip(str(error))
-    backend = OpenVinoBackend(spec, path, settings)
+    backend = make(spec, path, settings)
     backend.load()
-    yield spec, str(path), backend
+    yield Loaded(spec, str(graph), backend)
     backend.close()
 
 
-def test_scores_equal_an_independent_computation(
-    network: tuple[ModelSpec, str, OpenVinoBackend],
-) -> None:
-    spec, path, backend = network
-    batch = pixels(spec, max(BATCHES))
-    expected = independent(spec, path, batch)
+def make(spec: ModelSpec, path: Path, settings: Settings) -> Backend:
+    return backend_class(settings.backend)(spec, path, settings)
+
+
+def test_scores_equal_an_independent_computation(network: Loaded) -> None:
+    batch = pixels(network.spec, max(BATCHES))
+    expected = independent(network.spec, network.graph, batch)
     for count in BATCHES:
-        outputs = backend.start(batch[:count]).result()
+        outputs = network.backend.start(batch[:count]).result()
         for values, golden in zip(outputs.values(), expected, strict=True):
-            assert values.shape == golden[:count].shape
+            assert (values.dtype, values.shape) == (np.float32, golden[:count].shape)
             tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
             np.testing.assert_allclose(values, golden[:count], atol=tolerance)
 
 
-def test_a_pass_that_nobody_read_does_not_fail_the_next(
-    network: tuple[ModelSpec, str, OpenVinoBackend],
-) -> None:
-    spec, path, backend = network
-    batch = pixels(spec, 8)
-    backend.start(batch)  # as when another network fails in the same batch
-    with pytest.raises(RuntimeError):
-        backend.start(batch[:, :9, :9]).result()
-    outputs = backend.start(batch[:2]).result()
-    for values, golden in zip(outputs.values(), independent(spec, path, batch[:2]), strict=True):
+def test_a_pass_that_nobody_read_does_not_fail_the_next(network: Loaded) -> None:
+    batch = pixels(network.spec, 8)
+    network.backend.start(batch)  # as when another network fails in the same batch
+    with pytest.raises((RuntimeError, InferenceError)):
+        network.backend.start(batch[:, :9, :9]).result()
+    outputs = network.backend.start(batch[:2]).result()
+    expected = independent(network.spec, network.graph, batch[:2])
+    for values, golden in zip(outputs.values(), expected, strict=True):
         tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
         np.testing.assert_allclose(values, golden, atol=tolerance)
 
 
-def test_the_backend_says_what_it_runs_on(
-    network: tuple[ModelSpec, str, OpenVinoBackend],
-) -> None:
-    _, _, backend = network
-    assert backend.precision == "f32"
-    assert backend.device.startswith("cpu")
+def test_the_caller_may_use_its_pixels_again_at_once(network: Loaded) -> None:
+    batch = pixels(network.spec, 4)
+    expected = network.backend.start(batch).result()
+    running = network.backend.start(batch)
+    batch[:] = 0
+    for name, values in running.result().items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-5)
+
+
+def test_two_passes_may_be_under_way(network: Loaded) -> None:
+    one, other = np.split(pixels(network.spec, 4), 2)
+    alone = [network.backend.start(part).result() for part in (one, other)]
+    # Of two networks: one backend's second pass may end its first.
+    twin = make_twin(network)
+    together = [running.result() for running in (network.backend.start(one), twin.start(other))]
+    twin.close()
+    for expected, told in zip(alone, together, strict=True):
+        assert expected.keys() == told.keys()
+        for name, values in told.items():
+            np.testing.assert_allclose(values, expected[name], atol=1e-5)
+
+
+def make_twin(network: Loaded) -> Backend:
+    settings = load_settings(precision="f32", device="cpu")
+    name = "torch" if "torch" in network.backend.device else "openvino"
+    path = resolve(network.spec, choose_artefact(network.spec, name, "f32"), settings)
+    backend = backend_class(name)(network.spec, path, settings)
+    backend.load()
+    return backend
+
+
+def test_the_backend_says_what_it_runs_on(network: Loaded) -> None:
+    assert network.backend.precision == "f32"
+    assert network.backend.device.startswith("cpu")
 
 
 def test_every_shipped_network_has_a_card_here() -> None:
@@ -110,41 +159,62 @@ def test_every_shipped_network_has_a_card_here() -> None:
     assert {s.id for s in specs if s.input is not None} == set(CARDS)
 
 
-def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path: object) -> None:
-    settings = load_settings()
+def test_a_file_that_is_no_graph_is_one_clear_error(settings: Settings) -> None:
     spec = next(s for s in read_specs(settings.manifests) if s.id == "lite0")
     path = settings.manifests / "lite0" / "model.toml"
-    with pytest.raises(WeightsError, match=r"OpenVINO cannot load .*model\.toml"):
-        OpenVinoBackend(spec, path, settings).load()
+    with pytest.raises(WeightsError, match=rf"{NAMES[settings.backend]} cannot load .*model\.toml"):
+        make(spec, path, settings).load()
 
 
 @pytest.mark.parametrize("layout", ["NCTHW", "NTCHW", "NTHWC"])
 @pytest.mark.parametrize("colour", ["RGB", "BGR"])
-def test_a_clip_model_reads_windows_of_uint8_rgb(tmp_path: Path, layout: str, colour: str) -> None:
+def test_a_clip_model_reads_windows_of_uint8_rgb(
+    tmp_path: Path, settings: Settings, layout: str, colour: str
+) -> None:
     """A network that answers the mean of every channel of every frame."""
-    sizes = {"N": -1, "C": 3, "T": 4, "H": 2, "W": 6}
-    pixels = opset.parameter([sizes[axis] for axis in layout], np.float32, name="x")
-    mean = opset.reduce_mean(pixels, [layout.index("H"), layout.index("W")])
-    mean.output(0).set_names({"means"})
-    path = tmp_path / "model.xml"
-    ov.save_model(ov.Model([mean], [pixels]), path, compress_to_fp16=False)
-    backend = OpenVinoBackend(clip(layout, colour), path, load_settings(precision="f32"))
+    path = means(tmp_path, settings.backend, layout, frames=4)
+    backend = make(clip(layout, colour), path, settings)
     backend.load()
     batch = np.random.default_rng(3).integers(0, 256, (3, 4, 2, 6, 3), dtype=np.uint8)
     for count in (1, 2, 3):
-        (means,) = backend.start(batch[:count]).result().values()
+        (told,) = backend.start(batch[:count]).result().values()
         golden = batch[:count].mean(axis=(2, 3))
         golden = ((golden[..., ::-1] if colour == "BGR" else golden) - (10, 20, 30)) / (1, 2, 4)
         golden = golden.transpose(0, 2, 1) if layout == "NCTHW" else golden
-        np.testing.assert_allclose(means, golden, rtol=1e-5)
+        np.testing.assert_allclose(told, golden, rtol=1e-5)
+    with pytest.raises((RuntimeError, InferenceError)):
+        backend.start(batch[:, :3]).result()
     backend.close()
 
 
+def means(folder: Path, backend: str, layout: str, frames: int) -> Path:
+    """The file of that network."""
+    sizes = {"N": -1, "C": 3, "T": frames, "H": 2, "W": 6}
+    axes = [layout.index("H"), layout.index("W")]
+    if backend == "torch":
+        import onnx
+
+        tell = onnx.helper.make_tensor_value_info
+        given = tell("x", onnx.TensorProto.FLOAT, [sizes[a] if a != "N" else "n" for a in layout])
+        answer = tell("means", onnx.TensorProto.FLOAT, None)
+        node = onnx.helper.make_node("ReduceMean", ["x"], ["means"], axes=axes, keepdims=0)
+        graph = onnx.helper.make_graph([node], "means", [given], [answer])
+        path = folder / "model.onnx"
+        opsets = [onnx.helper.make_opsetid("", 13)]
+        onnx.save(onnx.helper.make_model(graph, opset_imports=opsets), path)
+        return path
+    pixels = opset.parameter([sizes[axis] for axis in layout], np.float32, name="x")
+    mean = opset.reduce_mean(pixels, axes)
+    mean.output(0).set_names({"means"})
+    path = folder / "model.xml"
+    ov.save_model(ov.Model([mean], [pixels]), path, compress_to_fp16=False)
+    return path
+
+
 def test_a_clip_model_that_reads_another_number_of_frames_does_not_load(tmp_path: Path) -> None:
-    pixels = opset.parameter([-1, 3, 8, 2, 6], np.float32, name="x")
-    path = tmp_path / "model.xml"
-    ov.save_model(ov.Model([opset.relu(pixels)], [pixels]), path)
-    backend = OpenVinoBackend(clip("NCTHW", "RGB"), path, load_settings(precision="f32"))
+    """OpenVINO's files know their sizes. Those of torch do not: it checks what it is given."""
+    path = means(tmp_path, "openvino", "NCTHW", frames=8)
+    backend = make(clip("NCTHW", "RGB"), path, load_settings(precision="f32"))
     with pytest.raises(WeightsError, match="OpenVINO cannot load"):
         backend.load()
 

@@ -45,10 +45,10 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """`cuda:0: NVIDIA H100`, `cpu: AMD EPYC`."""
+    """`cuda:0: NVIDIA H100`, `cpu (torch): AMD EPYC`."""
     if device.type == "cuda":
         return f"{device}: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {_processor()}".strip(": ")
+    return f"cpu (torch): {_processor()}".strip(": ")
 
 
 def _processor() -> str:
