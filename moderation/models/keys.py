@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from moderation.models.spec import read_specs, windows_of
+from moderation.models.chosen import chosen_specs
+from moderation.models.spec import windows_of
 from moderation.settings import Settings
 from moderation.types import InputKey, Windows
 
@@ -13,7 +14,7 @@ def input_keys(settings: Settings) -> tuple[InputKey, ...]:
         from moderation.models.backends.fake import KEY
 
         return (KEY,)
-    specs = [spec for spec in read_specs(settings.manifests) if spec.default]
+    specs = chosen_specs(settings)
     pictures = [spec.input.key for spec in specs if spec.input is not None and spec.clip is None]
     return tuple(dict.fromkeys(pictures))
 
@@ -24,4 +25,4 @@ def input_windows(settings: Settings) -> Windows:
         from moderation.models.backends.fake import windows
 
         return windows()
-    return windows_of(spec for spec in read_specs(settings.manifests) if spec.default)
+    return windows_of(chosen_specs(settings))

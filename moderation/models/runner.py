@@ -18,8 +18,9 @@ from moderation.errors import ConfigError
 from moderation.models.backends.base import Pixels
 from moderation.models.batcher import Batcher, BatcherStats
 from moderation.models.cascade import Floors
+from moderation.models.chosen import chosen_specs
 from moderation.models.ensemble import Ensemble, Models
-from moderation.models.spec import ModelSpec, read_specs
+from moderation.models.spec import ModelSpec
 from moderation.settings import Settings
 from moderation.types import DecodedImage, InputKey, MediaScores, ViewScores, Window
 
@@ -146,7 +147,7 @@ def _all(futures: Sequence[Future[ViewScores]]) -> Iterable[ViewScores]:
 def load_scorer(
     settings: Settings, *, specs: Sequence[ModelSpec] | None = None, lazy: bool = False
 ) -> Scorer:
-    """Verify and load every default model (or `specs`), warm up, start the batcher.
+    """Verify and load every model that is on (or `specs`), warm up, start the batcher.
 
     lazy: for a program that may not need all of them, each is compiled when it is first asked.
     Raises ConfigError (SpecError, WeightsError) in one line: never a silent fall-back.
@@ -155,10 +156,9 @@ def load_scorer(
         from moderation.models.backends.fake import FakeModels
 
         return Scorer(FakeModels(settings), settings)
-    chosen = read_specs(settings.manifests) if specs is None else specs
-    chosen = [spec for spec in chosen if spec.default]
+    chosen = chosen_specs(settings) if specs is None else [spec for spec in specs if spec.default]
     if not chosen:
-        raise ConfigError(f"no model in {settings.manifests} is on by default")
+        raise ConfigError(f"no model in {settings.manifests} is on")
     ensemble = Ensemble.load(chosen, settings, lazy=lazy)
     if not lazy:
         ensemble.warm_up(settings.max_batch)

