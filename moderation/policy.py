@@ -1,7 +1,8 @@
 """Scores + policy -> decision and reasons. Pure: no clock, no disk beyond `load_policies`.
 
 A policy is a YAML file with versioned rules. The worst rule wins. Small objects (a cigarette,
-a gun) do not block on a classifier alone: `block_needs: evidence` asks for a detector's box.
+a gun) do not block on a classifier alone: `block_needs: evidence` asks for a detector's box, or
+for several frames of a video that agree.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ LABEL = r"^[a-z_]+\.[a-z_]+$"
 class Rule(BaseModel):
     """Thresholds of one label: `score >= review_at` asks a person, `>= block_at` blocks.
 
-    None: never. `block_needs`: "evidence" blocks only with at least one box. For video,
-    `min_frames` of `window` consecutive sampled frames must reach the threshold; a lone frame
-    at `block_at` asks a person. Pictures are judged by one frame. `optional`: skipped where no
+    None: never. For video, `min_frames` of `window` consecutive sampled frames must reach the
+    threshold; a lone frame at `block_at` asks a person. Pictures are judged by one frame.
+    `block_needs`: "evidence" blocks only with a box that scores `evidence_at` or more, or, in a
+    video, where `evidence_frames` of the `window` reach `block_at`, each a picture of its own;
+    None: only with a box. `optional`: skipped where no
     loaded model answers the label; any other rule without an answer follows `on_failure`.
     """
 
@@ -36,9 +39,20 @@ class Rule(BaseModel):
     review_at: float | None = Field(default=None, ge=0, le=1)
     block_at: float | None = Field(default=None, ge=0, le=1)
     block_needs: Literal["score", "evidence"] = "score"
+    evidence_at: float = Field(default=0.3, ge=0, le=1)
+    evidence_frames: int | None = Field(default=3, ge=2)
     min_frames: int = Field(default=1, ge=1)
     window: int = Field(default=1, ge=1)
     optional: bool = False
+
+    @property
+    def evidence(self) -> str:
+        """What blocking needs beside the score, in words; empty: nothing."""
+        if self.block_needs == "score":
+            return ""
+        if self.evidence_frames is None or self.evidence_frames > self.window:
+            return "a box"
+        return f"a box or {self.evidence_frames} frames"
 
     @model_validator(mode="after")
     def _ordered(self) -> Rule:
@@ -186,7 +200,7 @@ def decide(peaks: Mapping[str, LabelScore], policy: Policy, coverage: Coverage) 
 
 def judge(peak: LabelScore, rule: Rule) -> tuple[Decision, float | None]:
     """One score under one rule: the decision and the threshold that it reached."""
-    evidence = rule.block_needs == "score" or bool(peak.boxes)
+    evidence = rule.block_needs == "score" or marked(peak.boxes, rule)
     if rule.block_at is not None and peak.score >= rule.block_at:
         if evidence:
             return Decision.BLOCK, rule.block_at
@@ -194,6 +208,12 @@ def judge(peak: LabelScore, rule: Rule) -> tuple[Decision, float | None]:
     if rule.review_at is not None and peak.score >= rule.review_at:
         return Decision.REVIEW, rule.review_at
     return Decision.PASS, None
+
+
+def marked(boxes: Iterable[Sequence[float]], rule: Rule) -> bool:
+    """Whether one of the boxes (x1, y1, x2, y2, score) is sure enough to be evidence. Those that
+    are not are shown all the same."""
+    return any(box[4] >= rule.evidence_at for box in boxes)
 
 
 def unseen(policy: Policy, label: str, detail: str) -> Reason:

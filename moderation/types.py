@@ -177,6 +177,11 @@ class _Public(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _absent(value: object) -> bool:
+    """Leaves a field out of the JSON where it can mean nothing: pictures have no timeline."""
+    return value is None
+
+
 class Problem(_Public):
     """RFC 9457 problem details, as stored in a verdict and answered over HTTP."""
 
@@ -200,16 +205,17 @@ class Reason(_Public):
     boxes: list[list[float]] = Field(
         default_factory=list, description="[x1, y1, x2, y2, score], fractions of the picture"
     )
+    boxes_s: float | None = Field(
+        default=None,
+        ge=0,
+        exclude_if=_absent,
+        description="of a video: time of the frame that shows the boxes",
+    )
     frames: list[int] = Field(default_factory=list)
     model: str | None = Field(default=None, examples=["scene-heads@1"])
     detail: str | None = Field(
         default=None, description="A sentence, where a score says too little"
     )
-
-
-def _absent(value: object) -> bool:
-    """Leaves a field out of the JSON of media that have no timeline, as pictures have none."""
-    return value is None
 
 
 class Coverage(_Public):
@@ -240,7 +246,11 @@ class Coverage(_Public):
 
 
 class Segment(_Public):
-    """A part of a video, or of a live stream, that shows one label. Seconds from the start."""
+    """A part of a video, or of a live stream, that shows one label. Seconds from the start.
+
+    Left out where no detector saw anything: `sublabel`, and the `boxes` of the clearest frame that
+    has some, which is shown at `boxes_s`, often another than that of `score`.
+    """
 
     label: str = Field(examples=["violence.fight"])
     decision: Decision
@@ -248,6 +258,15 @@ class Segment(_Public):
     end_s: float = Field(ge=0, examples=[15.4])
     peak_s: float = Field(ge=0, examples=[13.2], description="time of the frame of `score`")
     score: Unit = Field(examples=[0.97])
+    sublabel: str | None = Field(default=None, exclude_if=_absent, examples=["pistol"])
+    boxes: list[list[float]] | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="[x1, y1, x2, y2, score], fractions of the picture",
+    )
+    boxes_s: float | None = Field(
+        default=None, ge=0, exclude_if=_absent, description="time of the frame of `boxes`"
+    )
 
 
 class Status(StrEnum):

@@ -25,6 +25,7 @@ from moderation.store.derivatives import DerivativeRow, DerivativeState
 from moderation.store.evidence import Shown
 from moderation.store.records import PackedScores
 from moderation.tasks.messages import DERIVE, JobMessage
+from moderation.types import Segment
 
 log = logging.getLogger(__name__)
 
@@ -179,24 +180,31 @@ def _evidence(found: Shown) -> Evidence:
     base = f"/v1/items/{found.item_id}/derivatives"
     is_video = found.kind == "video"
     verdict = found.verdict
-    boxes = {r.label: r.boxes for r in verdict.reasons} if verdict is not None else {}
+    reasons = verdict.reasons if verdict is not None else []
     segments = (verdict.segments if verdict is not None else None) or []
     return Evidence(
         item_id=found.item_id,
         kind="video" if is_video else "image",
         duration_s=_rounded(found.duration_s),
         still=None if is_video else _still(base, "picture"),
-        boxes=[] if is_video else [box for some in boxes.values() for box in some],
+        boxes=[] if is_video else [box for reason in reasons for box in reason.boxes],
         proxy=f"{base}/proxy.mp4" if is_video else None,
-        segments=[
-            SegmentEvidence(
-                **segment.model_dump(),
-                boxes=boxes.get(segment.label, []),
-                still=_still(base, f"frame-{round(segment.peak_s * 1000)}"),
-            )
-            for segment in segments
-        ],
+        segments=[_segment(base, segment) for segment in segments],
     )
+
+
+def _segment(base: str, segment: Segment) -> SegmentEvidence:
+    marked_s = segment.boxes_s
+    return SegmentEvidence(
+        **segment.model_dump(exclude={"boxes"}),
+        still=_frame(base, segment.peak_s),
+        boxes=segment.boxes or [],
+        boxes_still=None if marked_s is None else _frame(base, marked_s),
+    )
+
+
+def _frame(base: str, time_s: float) -> Still:
+    return _still(base, f"frame-{round(time_s * 1000)}")
 
 
 def _still(base: str, name: str) -> Still:

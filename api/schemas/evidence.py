@@ -21,7 +21,7 @@ class Still(_Answer):
 
 
 class SegmentEvidence(_Answer):
-    """The frame of a segment that scored highest."""
+    """The frame of a segment that scored highest, and the one that shows boxes."""
 
     label: str = Field(examples=["violence.weapon"])
     decision: Decision
@@ -29,11 +29,16 @@ class SegmentEvidence(_Answer):
     end_s: float
     peak_s: float = Field(description="the frame's own time")
     score: float
-    boxes: list[list[float]] = Field(
-        description="[x1, y1, x2, y2, score], fractions of the picture, of the label's worst "
-        "segment; found on this frame or on a neighbouring one"
-    )
+    sublabel: str | None = Field(default=None, examples=["pistol"])
     still: Still
+    boxes: list[list[float]] = Field(
+        description="[x1, y1, x2, y2, score], fractions of the picture; none where no detector "
+        "saw anything"
+    )
+    boxes_s: float | None = Field(
+        default=None, description="own time of the frame that shows the boxes, often not `peak_s`"
+    )
+    boxes_still: Still | None = Field(default=None, description="that frame, without the boxes")
 
 
 class Evidence(_Answer):
@@ -93,9 +98,14 @@ _EVIDENCE: Final = Evidence(
     segments=[
         SegmentEvidence(
             **_SEGMENT,
-            boxes=[[0.4, 0.31, 0.52, 0.48, 0.9]],
+            sublabel="pistol",
             still=Still(
                 clear=f"{_BASE}/frame-13200.webp", blurred=f"{_BASE}/frame-13200-blur.webp"
+            ),
+            boxes=[[0.4, 0.31, 0.52, 0.48, 0.9]],
+            boxes_s=14.0,
+            boxes_still=Still(
+                clear=f"{_BASE}/frame-14000.webp", blurred=f"{_BASE}/frame-14000-blur.webp"
             ),
         )
     ],

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.aggregate import (
-    Frame,
-    RollingAggregate,
-    aggregate,
-    closing,
-    hits,
-    opening,
-)
+from moderation.aggregate import Frame, aggregate, hits
 from moderation.policy import Rule, load_policies
+from moderation.rolling import RollingAggregate, closing, opening
 from moderation.types import (
     Coverage,
     Decision,
@@ -125,7 +121,57 @@ EVIDENCE = Rule(
 
 
 def test_without_a_box_a_small_object_does_not_block() -> None:
-    assert spans(judge(film(0.99, 0.99, 0.99), policy(EVIDENCE))) == [("review", 0, 2)]
+    only_boxes = EVIDENCE.model_copy(update={"evidence_frames": None})
+    assert spans(judge(film(0.99, 0.99, 0.99), policy(only_boxes))) == [("review", 0, 2)]
+    assert spans(judge(film(0.99, 0.99, 0), policy(EVIDENCE))) == [("review", 0, 1)]
+
+
+def test_frames_that_agree_are_evidence() -> None:
+    assert spans(judge(film(0.99, 0.99, 0.99), policy(EVIDENCE))) == [("block", 0, 2)]
+    two = EVIDENCE.model_copy(update={"evidence_frames": 2})
+    assert spans(judge(film(0.99, 0, 0.99), policy(two))) == [("block", 0, 2)]
+    assert spans(judge(film(0.99, 0.8, 0), policy(two))) == [("review", 0, 1)]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_picture_that_is_shown_for_long_does_not_agree_with_itself(at: int) -> None:
+    frames = film(*[0.99] * 12)
+    still = [replace(f, shared=i % 3 == at) for i, f in enumerate(frames)]
+    assert judge(still, policy(EVIDENCE)).outcome.decision is Decision.REVIEW
+    assert judge(still, policy(TWO_OF_THREE)).outcome.decision is Decision.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("score", "decision"), [(0.29, Decision.REVIEW), (0.3, Decision.BLOCK), (0.9, Decision.BLOCK)]
+)
+def test_a_box_that_is_not_sure_is_shown_and_no_evidence(score: float, decision: Decision) -> None:
+    box = (*BOX[:4], score)
+    frames = [
+        Frame(float(i), {PORN: replace(found(0.99), boxes=(box,), sublabel="thing")})
+        for i in (0, 1)
+    ]
+    timeline = judge(frames, policy(EVIDENCE))
+    assert timeline.outcome.decision is decision
+    (reason,) = timeline.outcome.reasons
+    assert (reason.boxes, reason.boxes_s, reason.sublabel) == ([list(box)], 0.0, "thing")
+
+
+def test_boxes_that_are_evidence_are_shown_rather_than_those_of_a_higher_score() -> None:
+    weak = replace(found(0.999), boxes=((*BOX[:4], 0.1),), sublabel="knife")
+    sure = replace(found(0.96, box=True), sublabel="pistol")
+    frames = [Frame(0.0, {PORN: weak}), Frame(1.0, {PORN: sure}), Frame(2.0, {PORN: weak})]
+    (passage,) = judge(frames, policy(EVIDENCE)).passages
+    assert (passage.peak_s, passage.boxes, passage.boxes_s) == (0.0, (BOX,), 1.0)
+    segment = passage.segment()
+    assert (segment.sublabel, segment.boxes, segment.boxes_s) == ("pistol", [list(BOX)], 1.0)
+
+
+def test_a_segment_without_boxes_tells_of_none() -> None:
+    (passage,) = judge(film(0.99, 0.99)).passages
+    told = passage.segment().model_dump(mode="json")
+    assert set(told) == {"label", "decision", "start_s", "end_s", "peak_s", "score"}
+    reason = judge(film(0.99, 0.99)).outcome.reasons[0].model_dump(mode="json")
+    assert (reason["boxes"], "boxes_s" in reason) == ([], False)
 
 
 def test_one_box_among_the_frames_that_count_is_evidence() -> None:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.aggregate import (
-    Change,
-    Passage,
-    RollingAggregate,
-    Timeline,
-    aggregate,
-    closing,
-    opening,
-)
+from moderation.aggregate import Timeline, aggregate
 from moderation.policy import Rule, decide
+from moderation.rolling import Change, Passage, RollingAggregate, closing, opening
 from moderation.types import (
     Coverage,
     Decision,
@@ -36,6 +30,7 @@ def rules(draw: st.DrawFn) -> Rule:
         review_at=review_at,
         block_at=block_at,
         block_needs=draw(st.sampled_from(["score", "evidence"])),
+        evidence_frames=draw(st.sampled_from([None, 2, 3])),
         min_frames=draw(st.integers(1, window)),
         window=window,
     )
@@ -63,7 +58,8 @@ def test_segments_say_what_the_scores_bear_out(
         strong = [s for s in inside if rule.block_at is not None and s >= rule.block_at]
         if p.decision is Decision.BLOCK:
             assert len(strong) >= rule.min_frames
-            assert rule.block_needs == "score" or box
+            agree = rule.evidence_frames is not None and len(strong) >= rule.evidence_frames
+            assert rule.block_needs == "score" or box or agree
         elif not strong:
             assert sum(s >= opening(rule) for s in inside) >= rule.min_frames
     assert timeline.outcome.decision.severity == max(
@@ -83,7 +79,8 @@ def test_no_window_that_reaches_the_threshold_is_missed(
             if threshold is None:
                 continue
             counted = [t for t, s in window if s >= threshold]
-            if least is Decision.BLOCK and rule.block_needs == "evidence" and not box:
+            agree = rule.evidence_frames is not None and len(counted) >= rule.evidence_frames
+            if rule.block_needs == "evidence" and not (box or agree):
                 least = Decision.REVIEW
             if len(counted) >= rule.min_frames:
                 assert any(
@@ -114,6 +111,26 @@ def test_one_odd_frame_never_blocks_what_passed(
         for at in range(len(calm)):
             film_with = [*calm[:at], odd, *calm[at:]]
             assert told(film_with, rule, box=True).outcome.decision is not Decision.BLOCK
+
+
+@given(films, rules(), st.lists(st.booleans(), min_size=40, max_size=40))
+def test_near_duplicates_alone_are_never_evidence(
+    scores: list[float | None], rule: Rule, own: list[bool]
+) -> None:
+    """What blocks for want of a box shows enough pictures of its own within a window."""
+    frames = [replace(f, shared=not own[i]) for i, f in enumerate(film(*scores))]
+    seen = [(f.shared, s) for f, s in zip(frames, scores, strict=True) if s is not None]
+    most = max(
+        (
+            sum(not shared and s >= (rule.block_at or 2.0) for shared, s in part)
+            for part in (seen[i : i + rule.window] for i in range(len(seen)))
+        ),
+        default=0,
+    )
+    decision = judge(frames, policy(rule, on_failure=Decision.PASS)).outcome.decision
+    if rule.block_needs == "evidence" and decision is Decision.BLOCK:
+        assert rule.evidence_frames is not None
+        assert most >= rule.evidence_frames
 
 
 @given(films, rules(), st.integers(0, 2**32))

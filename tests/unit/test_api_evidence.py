@@ -61,11 +61,23 @@ def verdict_of_film(claim: Claim) -> Verdict:
         decision=Decision.REVIEW,
         threshold=0.96,
         boxes=[[0.1, 0.2, 0.3, 0.4, 0.9]],
+        boxes_s=14.0004,
     )
     segment = Segment(
-        label=GUN, decision=Decision.REVIEW, start_s=12, end_s=15.4, peak_s=13.2004, score=0.97
+        label=GUN,
+        decision=Decision.REVIEW,
+        start_s=12,
+        end_s=15.4,
+        peak_s=13.2004,
+        score=0.97,
+        sublabel="pistol",
+        boxes=[[0.1, 0.2, 0.3, 0.4, 0.9]],
+        boxes_s=14.0004,
     )
-    changes = {"decision": Decision.REVIEW, "reasons": [reason], "segments": [segment]}
+    plain = Segment(
+        label=GUN, decision=Decision.REVIEW, start_s=40, end_s=41, peak_s=40.5, score=0.96
+    )
+    changes = {"decision": Decision.REVIEW, "reasons": [reason], "segments": [segment, plain]}
     return fake_verdict(claim).model_copy(update=changes)
 
 
@@ -98,14 +110,21 @@ class TestEvidence:
         base = f"/v1/items/{item}/derivatives"
         assert (told["kind"], told["duration_s"], told["still"]) == ("video", 60.0, None)
         assert told["proxy"] == f"{base}/proxy.mp4"
-        (segment,) = told["segments"]
+        segment, plain = told["segments"]
         assert segment["still"] == {
             "clear": f"{base}/frame-13200.webp",
             "blurred": f"{base}/frame-13200-blur.webp",
         }
         assert segment["boxes"] == [[0.1, 0.2, 0.3, 0.4, 0.9]]
+        assert (segment["sublabel"], segment["boxes_s"]) == ("pistol", 14.0004)
+        assert segment["boxes_still"] == {
+            "clear": f"{base}/frame-14000.webp",
+            "blurred": f"{base}/frame-14000-blur.webp",
+        }
+        assert (plain["boxes"], plain["boxes_s"], plain["boxes_still"]) == ([], None, None)
         assert (segment["label"], segment["peak_s"]) == (GUN, 13.2004)
-        for link in (told["proxy"], *segment["still"].values()):
+        links = (*segment["still"].values(), *segment["boxes_still"].values())
+        for link in (told["proxy"], *links):
             assert gate.client.get(link).status_code == 202, "every link leads somewhere"
 
     def test_a_picture_has_itself(self, gate: Gate) -> None:
@@ -132,7 +151,7 @@ class TestScores:
             GUN: [None, None, 0.25],
         }
         assert told["thresholds"]["porn.explicit"] == {"review_at": 0.7, "block_at": 0.95}
-        assert [segment["label"] for segment in told["segments"]] == [GUN]
+        assert [segment["label"] for segment in told["segments"]] == [GUN, GUN]
         assert (told["policy"], told["duration_s"]) == ("default@1", 60.0)
 
     def test_there_are_none_before_the_verdict(self, gate: Gate) -> None:

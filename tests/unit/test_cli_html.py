@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.aggregate import Frame, Passage
+from moderation.aggregate import Frame
 from moderation.analyse_video import VideoAnalysis
 from moderation.cli.html.evidence import Curve, Evidence, Picture, curves, thin
 from moderation.cli.html.gather import moments, of_video
@@ -22,6 +22,7 @@ from moderation.cli.html.timeline import LEFT, RIGHT, clock, draw
 from moderation.errors import ConfigError, MediaError
 from moderation.film import Film, conclude
 from moderation.policy import Policy, Rule
+from moderation.rolling import Passage
 from moderation.stills import webp
 from moderation.types import (
     Coverage,
@@ -143,6 +144,22 @@ def test_nothing_of_a_hostile_name_becomes_markup(tmp_path: Path) -> None:
     assert seen.count("title") == 1 + 5  # the page's, and those of the drawing
     assert "alert(1)" in "".join(seen.words)
     assert "\u202e" not in path.read_text("utf-8")
+
+
+def test_what_boxes_show_is_named_and_how_sure_they_are(tmp_path: Path) -> None:
+    told, evidence = film()
+    (segment,) = told.segments or []
+    marked = segment.model_copy(update={"sublabel": "pistol"})
+    rule = Rule(label=GUN, review_at=0.5, block_at=0.9, block_needs="evidence", window=3)
+    seen = written(
+        tmp_path / "r.html",
+        (told.model_copy(update={"segments": [marked]}), evidence),
+        policy=Policy(id="p", version=1, rules=(rule, Rule(label=PORN, block_at=0.9))),
+    )
+    assert f"{PORN} (pistol)" in seen.words
+    assert "0.9 with a box or 3 frames" in seen.words
+    assert "0.9" in seen.words
+    assert [a.get("title") for _, a in seen.tags if a.get("class") == "box"] == ["0.90"]
 
 
 def test_it_needs_no_network_and_allows_none(tmp_path: Path) -> None:
@@ -324,6 +341,15 @@ class TestMoments:
         elsewhere = self.passage(GUN, 0.95, 5.0, boxes=box, boxes_s=7.0, boxes_score=0.8)
         chosen, _ = moments([elsewhere])
         assert [(time_s, boxes) for time_s, _, boxes in chosen] == [(5.0, ()), (7.0, box)]
+
+    def test_captions_say_what_the_boxes_show(self) -> None:
+        box = ((0.1, 0.1, 0.2, 0.2, 0.8),)
+        more = {"boxes": box, "boxes_score": 0.8, "boxes_sublabel": "pistol"}
+        chosen, _ = moments([self.passage(GUN, 0.95, 5.0, boxes_s=7.0, **more)])
+        assert [words for _, words, _ in chosen] == [
+            "violence.weapon (pistol) 0.95 at 0:05.0",
+            "violence.weapon (pistol) 0.80 at 0:07.0",
+        ]
 
     def test_the_worst_are_kept(self) -> None:
         many = [self.passage(PORN, 0.5 + i / 100, float(i)) for i in range(20)]

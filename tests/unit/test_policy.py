@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,28 @@ def test_a_small_object_does_not_block_without_evidence() -> None:
     rule = Rule(label="violence.weapon", review_at=0.5, block_at=0.9, block_needs="evidence")
     assert judge(peak("violence.weapon", 0.99), rule) == (Decision.REVIEW, 0.5)
     assert judge(peak("violence.weapon", 0.99, boxes=1), rule) == (Decision.BLOCK, 0.9)
+
+
+@pytest.mark.parametrize(("at", "blocks"), [(0.9, True), (0.91, False), (0.3, True), (0.0, True)])
+def test_a_box_is_evidence_from_a_score_of_its_own(at: float, blocks: bool) -> None:
+    rule = Rule(label="violence.weapon", block_at=0.9, block_needs="evidence", evidence_at=at)
+    decision = Decision.BLOCK if blocks else Decision.REVIEW
+    assert judge(peak("violence.weapon", 0.99, boxes=1), rule) == (decision, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"block_needs": "score"}, ""),
+        ({"window": 3, "min_frames": 2}, "a box or 3 frames"),
+        ({"window": 5, "evidence_frames": 2}, "a box or 2 frames"),
+        ({"window": 2}, "a box"),
+        ({"window": 5, "evidence_frames": None}, "a box"),
+    ],
+)
+def test_a_rule_says_in_words_what_blocking_needs(changes: dict[str, Any], words: str) -> None:
+    told = {"label": "violence.weapon", "block_at": 0.9, "block_needs": "evidence"}
+    assert Rule.model_validate(told | changes).evidence == words
 
 
 def test_block_without_evidence_falls_to_review_where_only_block_is_set() -> None:
@@ -170,6 +193,8 @@ def test_boxes_of_a_tile_are_told_in_fractions_of_the_picture() -> None:
         ),
         ("id: a\nversion: 1\nextra: 1\nrules: [{label: x.y, review_at: 1}]", "extra"),
         ("id: a\nversion: 1\nrules: [{label: x.y, review_at: 1, min_frames: 2}]", "window"),
+        ("id: a\nversion: 1\nrules: [{label: x.y, review_at: 1, evidence_at: 2}]", "less than"),
+        ("id: a\nversion: 1\nrules: [{label: x.y, review_at: 1, evidence_frames: 1}]", "greater"),
     ],
 )
 def test_a_bad_policy_is_one_clear_line(text: str, words: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from moderation.aggregate import Boxes, Frame
+from moderation.aggregate import Frame
+from moderation.rolling import Boxes
 
 MAX_POINTS = 600
 """Points of one curve: more than there are pixels to draw them."""

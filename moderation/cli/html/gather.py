@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from moderation.aggregate import Boxes, Passage
 from moderation.analyse import Analysis
 from moderation.analyse_video import VideoAnalysis
 from moderation.cli.html.evidence import Evidence, Picture, curves
@@ -15,6 +14,7 @@ from moderation.cli.html.timeline import clock
 from moderation.decoders import DecoderPool
 from moderation.errors import ModerationError
 from moderation.images import DecodePlan
+from moderation.rolling import Boxes, Passage
 from moderation.settings import Settings
 from moderation.stills import Pixels, fit, webp, whole
 from moderation.types import InputKey, LabelScore, MediaInfo
@@ -58,14 +58,20 @@ def moments(passages: Sequence[Passage]) -> tuple[list[tuple[float, str, Boxes]]
     worst = sorted(passages, key=lambda p: (-p.decision.severity, -p.peak.score, p.start_s))
     found: dict[float, tuple[str, Boxes]] = {}
     for passage in worst:
-        words = f"{passage.label} {passage.peak.score:.2f} at {clock(passage.peak_s)}"
+        words = _words(passage.label, passage.sublabel, passage.peak.score, passage.peak_s)
         same = passage.boxes_s is None or passage.boxes_s == passage.peak_s
         _merge(found, passage.peak_s, words, passage.boxes if same else ())
         if not same and passage.boxes_s is not None:
-            words = f"{passage.label} {passage.boxes_score:.2f} at {clock(passage.boxes_s)}"
+            sublabel, score = passage.boxes_sublabel, passage.boxes_score
+            words = _words(passage.label, sublabel, score, passage.boxes_s)
             _merge(found, passage.boxes_s, words, passage.boxes)
     shown = sorted(list(found.items())[:MAX_PICTURES])
     return [(time_s, *rest) for time_s, rest in shown], max(0, len(found) - MAX_PICTURES)
+
+
+def _words(label: str, sublabel: str | None, score: float, time_s: float) -> str:
+    what = label if sublabel is None else f"{label} ({sublabel})"
+    return f"{what} {score:.2f} at {clock(time_s)}"
 
 
 def _merge(found: dict[float, tuple[str, Boxes]], time_s: float, words: str, boxes: Boxes) -> None:
@@ -92,9 +98,15 @@ def of_picture(
     except ModerationError as error:
         return replace(evidence, notes=(f"no picture: {error.message}",))
     caption = "" if worst is None else f"{worst.label} {worst.score:.2f}"
-    boxes = () if worst is None else worst.boxes
-    frame = worst.frames[0] if worst is not None and worst.frames else 0
-    picture = _picture(whole(decoded, frame), caption, boxes)
+    frames = (0,) if worst is None or not worst.frames else worst.frames
+    named = {reason.label for reason in analysis.outcome.reasons}
+    boxes = [
+        box
+        for found in analysis.peaks.values()
+        if found.frames[:1] == frames[:1] and (found is worst or found.label in named)
+        for box in found.boxes
+    ]
+    picture = _picture(whole(decoded, frames[0]), caption, tuple(boxes))
     return replace(evidence, pictures=(picture,))
 
 
