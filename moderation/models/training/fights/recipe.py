@@ -1,0 +1,70 @@
+"""The recipe of `fights`: what a window is, how its features are made, how the head is fitted."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from moderation.errors import ConfigError
+
+Pool = Literal["all", "person", "motion"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Folds(_Part):
+    """How often each kind of data is cut to be left out: whole cameras of the main source, whole
+    sources of the small ones. `alone`: sources large enough to be left out by themselves."""
+
+    main: str
+    cameras: int = Field(ge=2)
+    small: int = Field(ge=2)
+    alone: tuple[str, ...]
+
+
+class Recipe(_Part):
+    """width, height: of what the network reads, in pixels; frames, so many a second (`rate`), and
+    a window every `every_s` seconds. pools: how the cells of the trunk's map are averaged, a set of
+    features for each: all cells alike, by the probability of a person in the cell, by how much the
+    cell's pixels change. steps: how many frames apart the compared ones are.
+
+    windows: of each clip, at most so many are learned from. c: the inverse penalty. other_weight:
+    of a clip that is not of the main source. version: of the trained model.
+    """
+
+    id: str
+    version: str
+    width: int = Field(multiple_of=32, gt=0)
+    height: int = Field(multiple_of=32, gt=0)
+    frames: int = Field(ge=2, le=64)
+    rate: float = Field(gt=0)
+    every_s: float = Field(gt=0)
+    pools: Annotated[tuple[Pool, ...], Field(min_length=1)]
+    steps: tuple[Annotated[int, Field(ge=1)], ...]
+    windows: int = Field(ge=1)
+    c: float = Field(gt=0)
+    other_weight: float = Field(gt=0)
+    folds: Folds
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if any(step >= self.frames for step in self.steps):
+            raise ValueError("a step as long as the window compares nothing")
+        return self
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises ConfigError, in one line."""
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
