@@ -21,6 +21,9 @@ from moderation.types import (
     worst,
 )
 
+PLAIN = "0" * 64
+"""Stands for all pictures without detail: nobody can tell whether they are different."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -30,6 +33,8 @@ class Frame:
     it was not seen. A label may be absent where its model does not read every frame.
     shown_s: the frame's own time, at or before `time_s`; None: `time_s` itself.
     shared: the scores are those of a near-duplicate. views: how many views were scored.
+    picture: hash of the picture that was scored, so that frames of one still can be told, PLAIN
+    where a hash means little; None: it is like no other.
     """
 
     time_s: float
@@ -37,6 +42,7 @@ class Frame:
     shown_s: float | None = None
     shared: bool = False
     views: int = 1
+    picture: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def aggregate(
     rolling = RollingAggregate(policy, bridge_s=max(BRIDGE_S, 2 * gap_s))
     changes: list[Change] = []
     for frame in moments:
-        changes += rolling.add(frame.time_s, frame.peaks, frame.shown_s, shared=frame.shared)
+        changes += rolling.add(frame.time_s, frame.peaks, frame.shown_s, frame.picture)
     changes += rolling.finish()
     closed = (change.passage for change in changes if change.kind == "closed")
     passages = tuple(sorted(closed, key=lambda p: (p.start_s, p.label)))

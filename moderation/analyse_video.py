@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from moderation.aggregate import Frame, Timeline, floors
+from moderation.aggregate import PLAIN, Frame, Timeline, floors
 from moderation.clips import Seen, judged, look_on
 from moderation.film import ROUNDS, Film, begin, conclude
 from moderation.models.runner import Scorer
@@ -159,6 +159,10 @@ def score_pack(
     if window is not None:
         return _score_windows(scorer, pack, window)
     peaks: dict[float, dict[str, LabelScore]] = {}
+    pictures = {
+        one.time_s: one.pdq if one.quality >= DedupeOptions().min_quality else PLAIN
+        for one in pack.hashes
+    }
     if pack.hashes:
         views = tuple(View(frame=i, time_s=one.time_s) for i, one in enumerate(pack.hashes))
         about = MediaInfo(
@@ -185,6 +189,7 @@ def score_pack(
                 peaks[look_.source_s],
                 shown_s=look_.shown_s,
                 shared=look_.source_s != look_.shown_s,
+                picture=pictures[look_.source_s],
             )
         )
     return tuple(frames)

@@ -7,7 +7,7 @@ lower closing threshold: with so many misses no window can hold enough hits. It 
 blocks where `min_frames` is above 1.
 
 A rule that needs evidence blocks with a box on one of those frames, or where `evidence_frames` of
-the window agree: frames of their own, for a near-duplicate agrees with itself.
+the window agree that show different pictures: one picture, however long, agrees with itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from moderation.types import Decision, LabelScore, Segment
 
 BRIDGE_S = 30.0
 """Seconds without a score that a segment may reach across."""
+
+SAME_BITS = 31
+"""Bits of 256 in which the PDQ hashes of one picture may differ, by that hash's authors. More than
+near-duplicates may: a frame that looks nearly like another is scored anew, and agrees with it."""
 
 Boxes = tuple[tuple[float, float, float, float, float], ...]
 
@@ -109,8 +113,7 @@ class RollingAggregate:
         time_s: float,
         peaks: Mapping[str, LabelScore] | None,
         shown_s: float | None = None,
-        *,
-        shared: bool = False,
+        picture: str | None = None,
     ) -> tuple[Change, ...]:
         """The next moment, as in `Frame`; what changed by it. Raises ValueError where the
         time is not above the last one."""
@@ -123,7 +126,7 @@ class RollingAggregate:
             found = peaks.get(track.label) if peaks is not None else None
             if found is not None:
                 own_s = time_s if shown_s is None else shown_s
-                changes.append(track.add(time_s, own_s, found, shared=shared))
+                changes.append(track.add(time_s, own_s, found, picture))
         return tuple(change for change in changes if change is not None)
 
     def finish(self) -> tuple[Change, ...]:
@@ -141,7 +144,7 @@ class _Track:
         self._opens_at = opening(rule)
         self._closes_at = closing(rule)
         self._bridge_s = bridge_s
-        self._recent: deque[tuple[LabelScore, bool]] = deque(maxlen=rule.window)
+        self._recent: deque[_Seen] = deque(maxlen=rule.window)
         self._misses = 0
         self._last_s = 0.0
         self._run: Passage | None = None
@@ -150,10 +153,10 @@ class _Track:
         return self.end() if time_s - self._last_s > self._bridge_s else None
 
     def add(
-        self, time_s: float, shown_s: float, found: LabelScore, *, shared: bool
+        self, time_s: float, shown_s: float, found: LabelScore, picture: str | None
     ) -> Change | None:
         self._last_s = time_s
-        self._recent.append((found, shared))
+        self._recent.append((found, picture))
         if found.score < self._closes_at:
             self._misses += 1
             enough = self._rule.window - self._rule.min_frames + 1
@@ -190,12 +193,26 @@ class _Track:
         return Decision.PASS, None
 
 
-def _evidence(blocking: Sequence[tuple[LabelScore, bool]], rule: Rule) -> bool:
-    """Whether what reaches `block_at` may block. Of each: is it a near-duplicate of another?"""
+_Seen = tuple[LabelScore, str | None]
+"""A score, and the hash of the picture that has it."""
+
+
+def _evidence(blocking: Sequence[_Seen], rule: Rule) -> bool:
+    """Whether what reaches `block_at` may block."""
     if rule.block_needs == "score" or any(marked(found.boxes, rule) for found, _ in blocking):
         return True
-    agree = sum(not shared for _, shared in blocking)
-    return rule.evidence_frames is not None and agree >= rule.evidence_frames
+    if rule.evidence_frames is None:
+        return False
+    return different([picture for _, picture in blocking]) >= rule.evidence_frames
+
+
+def different(pictures: Sequence[str | None]) -> int:
+    """How many different pictures there are. None: one of its own."""
+    kept: list[int] = []
+    for bits in (int(picture, 16) for picture in pictures if picture is not None):
+        if all((bits ^ other).bit_count() > SAME_BITS for other in kept):
+            kept.append(bits)
+    return len(kept) + sum(picture is None for picture in pictures)
 
 
 def _extended(

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moderation.labels import Accuracy
 from moderation.policy import Policy, Rule
 from moderation.store import films
 from moderation.store.fingerprints import SimilarItem
@@ -222,6 +223,22 @@ class ModelFacts(BaseModel):
 
 class Models(_Answer):
     models: list[ModelFacts]
+
+
+class LabelFacts(_Answer):
+    """A label that a policy may name. `models`: those loaded that answer it, as `id@version`."""
+
+    label: str = Field(examples=["smoking.vape"])
+    category: str = Field(examples=["smoking"])
+    summary: str | None = Field(description="null for a label that only a model of yours knows")
+    accuracy: Accuracy = Field(
+        description="what is known of the shipped models; `unmeasured`: none of them answers it"
+    )
+    models: list[str] = Field(examples=[["lighters@1"]])
+
+
+class Labels(_Answer):
+    labels: list[LabelFacts]
 
 
 class Live(_Answer):

@@ -119,7 +119,8 @@ class Ensemble:
         networks = [exact for exact, _ in made if exact.spec.clip is None]
         clips = [exact for exact, _ in made if exact.spec.clip is not None]
         quick = {twin.spec.ref: twin for _, twin in made if twin is not None}
-        ensemble = cls(networks, heads, quick, clips, read_fusions(settings.manifests))
+        own = [] if settings.models_dir is None else [settings.models_dir]
+        ensemble = cls(networks, heads, quick, clips, read_fusions(settings.manifests, *own))
         ensemble._cold = {*networks, *clips, *quick.values()}
         if not lazy:
             ensemble._compile(ensemble._cold)

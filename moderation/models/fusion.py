@@ -79,10 +79,13 @@ class _File(_Part):
         return self
 
 
-def read_fusions(folder: Path) -> tuple[FusionRule, ...]:
-    """The rules of `folder`/fusion.toml; none where there is no such file. Raises SpecError
-    naming the file and the first fault."""
-    path = folder / FILE
+def read_fusions(*folders: Path) -> tuple[FusionRule, ...]:
+    """The rules of each folder's fusion.toml, where there is one; those of a later folder stand in
+    place of earlier ones. Raises SpecError naming the file and the first fault."""
+    return tuple(rule for folder in folders for rule in _read(folder / FILE))
+
+
+def _read(path: Path) -> tuple[FusionRule, ...]:
     if not path.is_file():
         return ()
     try:

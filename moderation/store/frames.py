@@ -76,7 +76,8 @@ def dump_looked(looked: Looked) -> bytes:
             "models": looked.models,
             "device": looked.device,
             "frames": [
-                [f.time_s, f.shown_s, f.shared, f.views, _peaks_out(f)] for f in looked.frames
+                [f.time_s, f.shown_s, f.shared, f.views, _peaks_out(f), f.picture]
+                for f in looked.frames
             ],
         }
     )
@@ -85,8 +86,9 @@ def dump_looked(looked: Looked) -> bytes:
 def load_looked(data: bytes) -> Looked:
     told = _inflated(data)
     frames = tuple(
-        Frame(time_s, _peaks_in(peaks), shown_s, shared, views)
-        for time_s, shown_s, shared, views, peaks in told["frames"]
+        Frame(time_s, _peaks_in(peaks), shown_s, shared, views, *picture)
+        # Chunks that were scored before an upgrade say nothing of their pictures.
+        for time_s, shown_s, shared, views, peaks, *picture in told["frames"]
     )
     return Looked(frames, tuple(told["models"]), told["device"])
 

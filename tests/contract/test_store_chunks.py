@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -496,7 +498,7 @@ def test_frames_survive_exactly() -> None:
         "c.d": LabelScore("c.d", 0.0, "m@1"),
     }
     frames = (
-        Frame(0.1 + 0.2, peaks, 0.29, shared=True, views=2),
+        Frame(0.1 + 0.2, peaks, 0.29, shared=True, views=2, picture="5e" * 32),
         Frame(7.0, None),
         Frame(8.0, {}),
     )
@@ -504,7 +506,15 @@ def test_frames_survive_exactly() -> None:
     assert (looked.models, looked.device) == (("m@1", "n@2"), "cpu: x")
     for got, put in zip(looked.frames, frames, strict=True):
         assert (got.time_s, got.peaks, got.shown_s) == (put.time_s, put.peaks, put.shown_s)
-        assert (got.shared, got.views) == (put.shared, put.views)
+        assert (got.shared, got.views, got.picture) == (put.shared, put.views, put.picture)
+
+
+def test_frames_of_before_an_upgrade_are_read() -> None:
+    rows = [[1.0, 0.9, False, 1, []], [2.0, None, False, 1, None]]
+    told = {"models": ["m@1"], "device": "cpu", "frames": rows}
+    first, second = load_looked(zlib.compress(json.dumps(told).encode())).frames
+    assert (first.time_s, first.shown_s, first.peaks, first.picture) == (1.0, 0.9, {}, None)
+    assert (second.time_s, second.peaks) == (2.0, None)
 
 
 def test_asks_and_hashes_survive_exactly() -> None:

@@ -46,7 +46,9 @@ def film(path: Path, *passages: tuple[float, float]) -> Path:
     return write(path, *words)
 
 
-def analyse(path: Path, scorer: Scorer, **options: object) -> VideoAnalysis:
+def analyse(
+    path: Path, scorer: Scorer, *, policy: Policy = POLICY, **options: object
+) -> VideoAnalysis:
     analyser = VideoAnalyser(
         scorer=scorer,
         reading=ReadOptions(program()),
@@ -54,7 +56,7 @@ def analyse(path: Path, scorer: Scorer, **options: object) -> VideoAnalysis:
         sampling=SamplingOptions(seed="a seed", **options),  # type: ignore[arg-type]
         dedupe=DedupeOptions(),
     )
-    return analyser.analyse(path, POLICY)
+    return analyser.analyse(path, policy)
 
 
 @pytest.mark.parametrize("passage", [(12.3, 15.3), (0.0, 3.0), (37.0, 40.0), (23.5, 26.5)])
@@ -76,6 +78,67 @@ def test_two_passages_are_two_segments(tmp_path: Path, scorer: Scorer) -> None:
     analysis = analyse(film(tmp_path / "film.mp4", (5.0, 9.0), (30.0, 33.0)), scorer)
     starts = [passage.start_s for passage in analysis.timeline.passages]
     assert starts == pytest.approx([5.0, 30.0], abs=0.3)
+
+
+GUN = Policy(
+    id="guns",
+    version=1,
+    rules=(
+        Rule(
+            label="violence.weapon",
+            review_at=0.7,
+            block_at=0.9,
+            block_needs="evidence",
+            min_frames=2,
+            window=3,
+        ),
+    ),
+)
+
+
+def weapon(path: Path, *, box_at: tuple[float, float] | None) -> Path:
+    """40 s of moving grey, from 12 to 18 s a still of cyan and white (a weapon to the fake model),
+    with a green patch in it for a while, which the fake model marks."""
+    still = "enable='between(t,12,17.999)'"
+    cyan = f"drawbox=w=iw:h=ih:color=cyan:t=fill:{still}"
+    # A plain picture's hash means little, and it is no near-duplicate of anything.
+    cyan += "".join(
+        f",drawbox=x={x}:y={y}:w={w}:h={h}:color=white:t=fill:{still}"
+        for x, y, w, h in ((0, 0, 30, 60), (60, 0, 20, 28), (130, 10, 30, 100), (20, 95, 90, 25))
+    )
+    parts = [
+        f"testsrc2=size=160x120:rate=25:duration={LENGTH_S}",
+        "format=gray,format=yuv420p",
+        cyan,
+    ]
+    if box_at is not None:
+        when = f"between(t,{box_at[0]},{box_at[1] - 0.001})"
+        parts.append(f"drawbox=x=40:y=30:w=80:h=60:color=lime:t=fill:enable='{when}'")
+    words = ("-f", "lavfi", "-i", ",".join(parts), "-c:v", "libx264", "-preset", "ultrafast")
+    return write(path, *words, "-g", "250")
+
+
+def test_boxes_of_a_film_have_the_time_of_their_frame(tmp_path: Path, scorer: Scorer) -> None:
+    path = weapon(tmp_path / "film.mp4", box_at=(14.0, 16.0))
+    timeline = analyse(path, scorer, policy=GUN).timeline
+    (passage,) = timeline.passages
+    (reason,) = timeline.outcome.reasons
+    assert (reason.decision, reason.sublabel) == (Decision.BLOCK, "pistol")
+    segment = passage.segment()
+    assert segment.boxes == reason.boxes
+    assert segment.boxes_s == reason.boxes_s
+    assert segment.boxes_s is not None
+    assert 14.0 <= segment.boxes_s < 16.0
+    assert reason.boxes[0][:4] == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=0.04)
+
+
+def test_a_still_that_is_shown_for_long_is_no_evidence(tmp_path: Path, scorer: Scorer) -> None:
+    """Its frames agree, for they are one picture; it takes a box."""
+    timeline = analyse(weapon(tmp_path / "film.mp4", box_at=None), scorer, policy=GUN).timeline
+    (passage,) = timeline.passages
+    assert passage.decision is Decision.REVIEW
+    assert passage.peak.score > 0.9
+    assert passage.end_s - passage.start_s > 5
 
 
 def test_nothing_to_find_is_a_pass_with_full_coverage(tmp_path: Path, scorer: Scorer) -> None:

@@ -17,6 +17,7 @@ id: default
 version: 1
 rules:
   - {label: porn.explicit, review_at: 0.7, block_at: 0.9, min_frames: 2, window: 3}
+  - {label: violence.weapon, review_at: 0.7, block_at: 0.9, block_needs: evidence}
 """
 LONG_S = 180
 
@@ -42,9 +43,12 @@ def client(served: Served) -> Iterator[httpx.Client]:
 
 
 def film(path: Path, seconds: int, size: str) -> bytes:
-    """Moving grey, red from 10 to 13 s."""
+    """Moving grey, red from 10 to 13 s, cyan from 20 to 23 s with a green patch from 21 s on."""
     red = "drawbox=w=iw:h=ih:color=red:t=fill:enable='between(t,10,12.99)'"
-    source = f"testsrc2=size={size}:rate=25:duration={seconds},format=gray,format=yuv420p,{red}"
+    cyan = "drawbox=w=iw:h=ih:color=cyan:t=fill:enable='between(t,20,22.99)'"
+    lime = "drawbox=x=iw/4:y=ih/4:w=iw/2:h=ih/2:color=lime:t=fill:enable='between(t,21,22.99)'"
+    moving = f"testsrc2=size={size}:rate=25:duration={seconds},format=gray,format=yuv420p"
+    source = ",".join([moving, red, cyan, lime])
     words = ("-f", "lavfi", "-i", source, "-preset", "ultrafast", "-g", "250")
     return write(path, *words).read_bytes()
 
@@ -64,9 +68,18 @@ def test_a_film_can_be_looked_at_and_forgotten(
     assert verdict["decision"] == "block"
     item = f"/v1/items/{verdict['id']}"
     told = client.get(f"{item}/evidence").json()
-    (segment,) = told["segments"]
+    segment, gun = told["segments"]
     assert 10 <= segment["peak_s"] <= 13
-    for link in segment["still"].values():
+    assert (segment["boxes"], segment["boxes_still"]) == ([], None)
+    assert (gun["label"], gun["decision"], gun["sublabel"]) == (
+        "violence.weapon",
+        "block",
+        "pistol",
+    )
+    assert 21 <= gun["boxes_s"] < 23
+    (box,) = gun["boxes"]
+    assert box[:4] == pytest.approx([0.25, 0.25, 0.75, 0.75], abs=0.04)
+    for link in (*segment["still"].values(), *gun["boxes_still"].values()):
         still = client.get(link, params={"wait": 30})
         assert (still.status_code, still.headers["content-type"]) == (200, "image/webp")
     proxy = client.get(told["proxy"], params={"wait": 60})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.aggregate import Frame, aggregate, hits
+from moderation.aggregate import PLAIN, Frame, aggregate, hits
 from moderation.policy import Rule, load_policies
-from moderation.rolling import RollingAggregate, closing, opening
+from moderation.rolling import RollingAggregate, closing, different, opening
 from moderation.types import (
     Coverage,
     Decision,
@@ -133,12 +133,35 @@ def test_frames_that_agree_are_evidence() -> None:
     assert spans(judge(film(0.99, 0.8, 0), policy(two))) == [("review", 0, 1)]
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_a_picture_that_is_shown_for_long_does_not_agree_with_itself(at: int) -> None:
+def picture(bits: int) -> str:
+    """A hash with so many bits set."""
+    return f"{(1 << bits) - 1:064x}"
+
+
+@pytest.mark.parametrize("noise", [(0, 0, 0), (0, 31, 9), (60, 0, 31)])
+def test_a_picture_that_is_shown_for_long_does_not_agree_with_itself(
+    noise: tuple[int, ...],
+) -> None:
+    """Decoded twice, or scored twice by a closer look, it is one picture all the same."""
     frames = film(*[0.99] * 12)
-    still = [replace(f, shared=i % 3 == at) for i, f in enumerate(frames)]
+    still = [replace(f, picture=picture(noise[i % 3])) for i, f in enumerate(frames)]
     assert judge(still, policy(EVIDENCE)).outcome.decision is Decision.REVIEW
     assert judge(still, policy(TWO_OF_THREE)).outcome.decision is Decision.BLOCK
+    moving = [replace(f, picture=picture(64 * (i % 3))) for i, f in enumerate(frames)]
+    assert judge(moving, policy(EVIDENCE)).outcome.decision is Decision.BLOCK
+
+
+def test_plain_pictures_are_one_for_all_that_is_known() -> None:
+    frames = [replace(f, picture=PLAIN) for f in film(*[0.99] * 12)]
+    assert judge(frames, policy(EVIDENCE)).outcome.decision is Decision.REVIEW
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [([], 0), ([None, None], 2), ([picture(0), picture(31), picture(32)], 2), ([PLAIN, None], 2)],
+)
+def test_pictures_are_told_apart_by_their_hashes(pictures: list[str | None], expected: int) -> None:
+    assert different(pictures) == expected
 
 
 @pytest.mark.parametrize(

@@ -113,16 +113,16 @@ def test_one_odd_frame_never_blocks_what_passed(
             assert told(film_with, rule, box=True).outcome.decision is not Decision.BLOCK
 
 
-@given(films, rules(), st.lists(st.booleans(), min_size=40, max_size=40))
-def test_near_duplicates_alone_are_never_evidence(
-    scores: list[float | None], rule: Rule, own: list[bool]
+@given(films, rules(), st.lists(st.integers(0, 3), min_size=40, max_size=40))
+def test_what_blocks_for_want_of_a_box_shows_enough_different_pictures(
+    scores: list[float | None], rule: Rule, pictures: list[int]
 ) -> None:
-    """What blocks for want of a box shows enough pictures of its own within a window."""
-    frames = [replace(f, shared=not own[i]) for i, f in enumerate(film(*scores))]
-    seen = [(f.shared, s) for f, s in zip(frames, scores, strict=True) if s is not None]
+    told = [f"{(2**32 - 1) << 32 * i:064x}" for i in pictures]
+    frames = [replace(f, picture=told[i]) for i, f in enumerate(film(*scores))]
+    seen = [(f.picture, s) for f, s in zip(frames, scores, strict=True) if s is not None]
     most = max(
         (
-            sum(not shared and s >= (rule.block_at or 2.0) for shared, s in part)
+            len({shown for shown, s in part if s >= (rule.block_at or 2.0)})
             for part in (seen[i : i + rule.window] for i in range(len(seen)))
         ),
         default=0,

@@ -90,6 +90,55 @@ def test_a_tile_of_a_long_picture_decides(analyser: Analyser) -> None:
     assert any("tiles" in note for note in analysis.coverage.notes)
 
 
+GUN = Policy(
+    id="guns",
+    version=1,
+    rules=(Rule(label="violence.weapon", review_at=0.5, block_at=0.9, block_needs="evidence"),),
+)
+CYAN = (0, 255, 255)
+
+
+def marked(size: tuple[int, int], *patches: tuple[tuple[int, ...], tuple[int, ...]]) -> bytes:
+    """Cyan, which is a weapon to the fake model, with patches: (colour, corners in pixels)."""
+    image = Image.new("RGB", size, CYAN)
+    for colour, corners in patches:
+        image.paste(colour, corners)  # type: ignore[arg-type]
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_box_is_told_and_lets_a_small_object_block(analyser: Analyser) -> None:
+    data = marked((640, 320), ((0, 255, 0), (160, 80, 320, 240)))
+    analysis = analyser.analyse(data, GUN)
+    verdict = to_verdict(analysis, id="item_1", policy=GUN, models=("fake@1",), device="fake")
+    (reason,) = verdict.to_json()["reasons"]
+    assert (reason["decision"], reason["sublabel"]) == ("block", "pistol")
+    assert reason["boxes"] == [[0.25, 0.25, 0.5, 0.75, pytest.approx(1.0, abs=0.01)]]
+    assert "boxes_s" not in reason
+
+
+@pytest.mark.parametrize("patches", [(), (((0, 255, 200), (160, 80, 320, 240)),)])
+def test_without_a_sure_box_it_asks_a_person(
+    analyser: Analyser, patches: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+) -> None:
+    analysis = analyser.analyse(marked((640, 320), *patches), GUN)
+    (reason,) = analysis.outcome.reasons
+    assert reason.decision is Decision.REVIEW
+    assert [box[4] for box in reason.boxes] == [pytest.approx(55 / 255, abs=0.01) for _ in patches]
+
+
+def test_a_box_in_a_tile_is_told_in_fractions_of_the_picture(analyser: Analyser) -> None:
+    strip = Image.new("RGB", (64, 640), (0, 0, 0))
+    strip.paste(CYAN, (0, 576, 64, 640))
+    strip.paste((0, 255, 0), (0, 576, 32, 608))
+    buffer = io.BytesIO()
+    strip.save(buffer, "PNG")
+    (reason,) = analyser.analyse(buffer.getvalue(), GUN).outcome.reasons
+    (box,) = reason.boxes
+    assert box[:4] == pytest.approx([0, 0.9, 0.5, 0.95], abs=0.01)
+
+
 def test_a_failing_backend_raises_for_its_picture_alone(
     settings: Settings, pool: DecoderPool
 ) -> None:

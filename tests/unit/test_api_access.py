@@ -21,6 +21,7 @@ KEYED = [
     ("DELETE", "/v1/jobs/job_" + "0" * 32),
     ("GET", "/v1/policies"),
     ("GET", "/v1/models"),
+    ("GET", "/v1/labels"),
     ("GET", "/metrics"),
 ]
 WRITES = {("POST", "/v1/images"), ("POST", "/v1/images:batch"), ("DELETE", KEYED[5][1])}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from moderation.policy import load_policies
 from moderation.store import jobs
 from moderation.store.records import Claim
 from moderation.types import Verdict
@@ -150,3 +151,32 @@ def test_models_are_those_of_ready_workers_each_once(gate: Gate) -> None:
     models = gate.client.get("/v1/models").json()["models"]
     assert [(m["id"], m["workers"]) for m in models] == [("fake", 2), ("other", 1)]
     assert models[0]["licence"] == "Apache-2.0"
+
+
+def test_labels_are_told_with_those_who_answer_them(gate: Gate) -> None:
+    def told() -> dict[str, dict[str, object]]:
+        return {one["label"]: one for one in gate.client.get("/v1/labels").json()["labels"]}
+
+    before = told()
+    assert before["smoking.vape"]["accuracy"] == "unmeasured"
+    assert {name: one["models"] for name, one in before.items() if one["models"]} == {}
+    named = {rule.label for policy in load_policies().values() for rule in policy.rules}
+    assert named <= set(before), "what a shipped policy names has a name here"
+    assert all(one["summary"] for one in before.values())
+
+    gate.stack.worker(id="infer-a")
+    gate.stack.worker(
+        id="infer-b",
+        models=[MODEL, {"id": "mine", "version": "2", "labels": ["smoking.vape", "pets.cat"]}],
+    )
+    gate.stack.forget_counts()
+    after = told()
+    assert after["smoking.vape"]["models"] == ["mine@2"]
+    assert after["pets.cat"] == {
+        "label": "pets.cat",
+        "category": "pets",
+        "summary": None,
+        "accuracy": "unmeasured",
+        "models": ["mine@2"],
+    }
+    assert list(after) == sorted(after)

@@ -100,6 +100,15 @@ def test_a_file_of_fusions(tmp_path: Path) -> None:
     assert (three.kind, three.gated) == ("mean", (C,))
 
 
+def test_a_folder_of_ones_own_has_the_last_word(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    own = GOOD.replace("-0.25", "0.5").replace('"mean"', '"second"')
+    rules = read_fusions(write(tmp_path, GOOD), write(tmp_path / "own", own))
+    both = Fusion([porn("a", 1).spec, porn("b", 1).spec], rules)
+    logistic = rule("logistic", models=(A, B), weights=[0.7, 0.5], bias=0.5)
+    assert both.score(PORN, {A: 0.5, B: 0.25}) == fused(logistic, {A: 0.5, B: 0.25})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.errors import MediaError, PolicyError
+from moderation.labels import LABELS
 from moderation.policy import (
     Policy,
     Rule,
@@ -275,3 +276,13 @@ def test_optional_rules_without_a_model_are_listed_apart() -> None:
     assert rules_without_model([rules], []) == {"p@3": ["a.b"]}
     assert rules_without_model([rules], [], optional=True) == {"p@3": ["c.d"]}
     assert rules_without_model([rules], ["c.d"], optional=True) == {}
+
+
+def test_shipped_rules_without_a_shipped_model_are_optional_and_never_block() -> None:
+    mechanism = {label.name for label in LABELS if label.accuracy == "unmeasured"}
+    for shipped in load_policies().values():
+        rules = {rule.label: rule for rule in shipped.rules}
+        assert mechanism < set(rules), shipped.ref
+        optional = {label for label, rule in rules.items() if rule.optional}
+        assert optional == mechanism | {"porn.sexy"}, shipped.ref
+        assert all(rules[label].block_at is None for label in optional), shipped.ref

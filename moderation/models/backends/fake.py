@@ -6,6 +6,10 @@ test can paint the verdict that it wants:
     red -> porn.explicit, green -> violence.weapon, blue -> smoking.smoking,
     darkest channel -> the other labels
 
+It marks things as well: where green, or blue, stands out from the other channels is a pistol, or a
+cigarette, in the smallest box around all of it. The box scores how far it stands out. What fills
+the view is no thing. Green on cyan shows a weapon with a box, cyan one without.
+
 With MODERATION_FAKE_CLIP=1 there is also `fake-clip@1`, which reads windows of a video and answers
 violence.fight by how much their frames differ.
 
@@ -25,8 +29,9 @@ import numpy as np
 
 from moderation.errors import InferenceError
 from moderation.models.backends.base import Pixels
+from moderation.models.detections import sublabels
 from moderation.settings import Settings
-from moderation.types import InputKey, ViewScores, Window, Windows
+from moderation.types import Detection, InputKey, ViewScores, Window, Windows
 
 REF = "fake@1"
 LABELS = (
@@ -38,6 +43,9 @@ LABELS = (
     "violence.weapon",
 )
 KEY = InputKey(width=32, height=32)
+THINGS = (("violence.weapon", "pistol", 1), ("smoking.smoking", "cigarette", 2))
+"""label, sublabel, channel that stands out"""
+STANDS_OUT = 32
 CLIP_REF = "fake-clip@1"
 CLIP_LABEL = "violence.fight"
 WINDOW = Window(KEY, frames=8, rate=8.0, every_s=1.0)
@@ -86,9 +94,12 @@ class FakeModels:
         red, green, blue = (float(mean) / 255 for mean in pixels.mean(axis=(0, 1)))
         painted = {"porn.explicit": red, "violence.weapon": green, "smoking.smoking": blue}
         scores = {label: painted.get(label, min(red, green, blue)) for label in LABELS}
+        found = tuple(one for thing in THINGS if (one := _marked(pixels, *thing)) is not None)
         return ViewScores(
             scores=scores,
             models=dict.fromkeys(LABELS, REF),
+            sublabels=sublabels(found),
+            detections=found,
             embedding=np.array([red, green, blue], np.float16),
             encoder=REF,
         )
@@ -128,6 +139,24 @@ def windows() -> Windows:
 
 def _delay() -> float:
     return float(os.environ.get("MODERATION_FAKE_DELAY_MS", "0")) / 1000
+
+
+def _marked(pixels: Pixels, label: str, sublabel: str, channel: int) -> Detection | None:
+    """What stands out in a channel, if anything does."""
+    values = pixels.astype(np.int16)
+    ahead = values[..., channel] - np.delete(values, channel, axis=2).max(axis=2)
+    shown = ahead >= STANDS_OUT
+    if shown.all() or not shown.any():
+        return None
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    height, width = shown.shape
+    box = (
+        float(columns[0]) / width,
+        float(rows[0]) / height,
+        float(columns[-1] + 1) / width,
+        float(rows[-1] + 1) / height,
+    )
+    return Detection(label, sublabel, box, round(float(ahead[shown].mean()) / 255, 4))
 
 
 def _shows(pixels: Pixels, colour: Colour | None) -> bool:

@@ -1,0 +1,1 @@
+"""Training of the trunk `scenes`: whole-picture logits and boxes, jointly."""

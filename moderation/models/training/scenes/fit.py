@@ -1,0 +1,194 @@
+"""The training loop of `scenes`: resumable, with averaged weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moderation.models.nets.scenes import Scenes
+from moderation.models.training.scenes.examples import Load, Sampler
+from moderation.models.training.scenes.front import Front
+from moderation.models.training.scenes.losses import loss
+from moderation.models.training.scenes.pictures import Picture
+from moderation.models.training.scenes.recipe import Recipe
+from moderation.models.training.scenes.targets import Batch, collate
+
+AHEAD = 3
+"""Batches that are drawn ahead."""
+SAVE_EVERY = 100
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a few steps cost and gave: parts of the loss by name, their mean."""
+
+    step: int
+    of: int
+    seconds: float
+    losses: dict[str, float]
+
+
+Watch = Callable[[Step], None]
+
+
+def fit(
+    scenes: Scenes,
+    front: Front,
+    pictures: Sequence[Picture],
+    load: Load,
+    recipe: Recipe,
+    *,
+    state: Path | None = None,
+    watch: Watch | None = None,
+    device: torch.device | None = None,
+) -> Scenes:
+    """Train and return the averaged weights. `state`: a file that the run continues from where
+    it exists, and writes to now and then; it belongs to one recipe and one set of pictures."""
+    device = device or torch.device("cpu")
+    scenes = scenes.to(device, memory_format=torch.channels_last).train()
+    averaged = {name: value.detach().clone() for name, value in scenes.state_dict().items()}
+    optimiser = torch.optim.AdamW(_groups(scenes, recipe), weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, recipe))
+    done = 0
+    if state is not None and state.is_file():
+        held = torch.load(state, map_location=device, weights_only=True)
+        scenes.load_state_dict(held["scenes"])
+        optimiser.load_state_dict(held["optimiser"])
+        schedule.load_state_dict(held["schedule"])
+        averaged, done = held["averaged"], int(held["step"])
+    torch.manual_seed(recipe.seed + done)
+    totals: dict[str, float] = {}
+    since = time.monotonic()
+    for step, batch in zip(
+        range(done + 1, recipe.steps + 1), _batches(pictures, load, recipe, done), strict=False
+    ):
+        parts = _train(scenes, front, batch, recipe, optimiser, device)
+        schedule.step()
+        _average(averaged, scenes, min(recipe.average, (1 + step) / (10 + step)))
+        for name, value in parts.items():
+            totals[name] = totals.get(name, 0.0) + value
+        if step % LOG_EVERY == 0 or step == recipe.steps:
+            count = (step - 1) % LOG_EVERY + 1
+            if watch is not None:
+                told = {name: value / count for name, value in totals.items()}
+                watch(Step(step, recipe.steps, time.monotonic() - since, told))
+            totals = {}
+        if state is not None and (step % SAVE_EVERY == 0 or step == recipe.steps):
+            _save(state, scenes, optimiser, schedule, averaged, step)
+    scenes.load_state_dict(averaged)
+    return scenes.eval()
+
+
+def _train(
+    scenes: Scenes,
+    front: Front,
+    batch: Batch,
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
+) -> dict[str, float]:
+    fine, embedding = front(batch.pixels)
+
+    def on_device(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    total, parts = loss(
+        scenes(fine.to(memory_format=torch.channels_last)),
+        embedding,
+        logit=on_device(batch.logit),
+        top=on_device(batch.top),
+        known=on_device(batch.known),
+        clean=on_device(batch.clean),
+        levels=[tuple(map(on_device, (one.heat, one.box, one.weight))) for one in batch.levels],  # type: ignore[misc]
+        weights=recipe.losses,
+    )
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(scenes.parameters(), 5.0)
+    optimiser.step()
+    if not math.isfinite(float(total.detach())):
+        raise ArithmeticError("the loss is not finite: a smaller rate may help")
+    return dict(parts)
+
+
+def _groups(scenes: Scenes, recipe: Recipe) -> list[dict[str, Any]]:
+    tail = list(scenes.tail.parameters())
+    known = {id(parameter) for parameter in tail}
+    heads = [p for p in scenes.parameters() if id(p) not in known]
+    return [
+        {"params": tail, "lr": recipe.rate},
+        {"params": heads, "lr": recipe.rate * recipe.heads_rate},
+    ]
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine to 2 % of the rate."""
+    if step < recipe.warm_up:
+        return (step + 1) / recipe.warm_up
+    part = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
+
+
+@torch.no_grad()
+def _average(averaged: dict[str, Tensor], scenes: Scenes, decay: float) -> None:
+    for name, value in scenes.state_dict().items():
+        if value.dtype.is_floating_point:
+            averaged[name].lerp_(value, 1 - decay)
+        else:
+            averaged[name].copy_(value)
+
+
+def _batches(
+    pictures: Sequence[Picture], load: Load, recipe: Recipe, done: int
+) -> Iterator[Batch]:
+    """Batches drawn ahead by a thread: pixels cost a tenth of a step, beside it."""
+    random = np.random.default_rng((recipe.seed, done))
+    sampler = Sampler(pictures, recipe, load, random)
+
+    def drawn() -> Batch:
+        return collate([sampler.draw() for _ in range(recipe.batch)])
+
+    with ThreadPoolExecutor(1, thread_name_prefix="draw") as pool:
+        waiting: list[Future[Batch]] = [pool.submit(drawn) for _ in range(AHEAD)]
+        try:
+            while True:
+                batch = waiting.pop(0).result()
+                waiting.append(pool.submit(drawn))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _save(
+    path: Path,
+    scenes: Scenes,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    averaged: dict[str, Tensor],
+    step: int,
+) -> None:
+    """Written aside and renamed: a stop in between leaves the file before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(
+        {
+            "scenes": scenes.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "averaged": averaged,
+            "step": step,
+        },
+        part,
+    )
+    part.replace(path)
