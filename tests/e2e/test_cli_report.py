@@ -22,6 +22,7 @@ id: mild
 version: 1
 rules:
   - {label: porn.explicit, review_at: 0.7, block_at: 0.9, min_frames: 2, window: 3}
+  - {label: violence.weapon, review_at: 0.7, block_at: 0.9, block_needs: evidence}
 """
 
 
@@ -79,6 +80,36 @@ def test_one_file_with_cards_timeline_and_thumbnails(
     for image in (film, picture):
         red, green, _ = image.getpixel((10, 10))
         assert red > 200 > 60 > green, "the frame of the peak, in its own colours"
+
+
+def test_boxes_are_drawn_where_they_were_found(run: partial[Done], tmp_path: Path) -> None:
+    """Cyan is a weapon to the fake model, and green on it one with a box."""
+    cyan = "drawbox=w=iw:h=ih:color=cyan:t=fill:enable='between(t,4,7.99)'"
+    lime = "drawbox=x=iw/2:y=ih/4:w=iw/4:h=ih/2:color=lime:t=fill:enable='between(t,6,7.99)'"
+    source = f"testsrc2=size=320x180:rate=25:duration=12,format=gray,format=yuv420p,{cyan},{lime}"
+    film = ["-f", "lavfi", "-i", source, "-g", "250", str(tmp_path / "film.mp4")]
+    subprocess.run([program(), "-nostdin", "-v", "error", *film], check=True, timeout=60)
+    image = Image.new("RGB", (320, 160), (0, 255, 255))
+    image.paste((0, 255, 0), (80, 40, 160, 80))
+    image.save(tmp_path / "gun.png")
+    report = tmp_path / "out.html"
+    names = (tmp_path / "film.mp4", tmp_path / "gun.png")
+    verdicts = run(*names, "--report", report, "--json").lines()
+    of_film, of_picture = (one["reasons"][0] for one in verdicts)
+    assert (of_film["decision"], of_film["sublabel"]) == ("block", "pistol")
+    assert 6 <= of_film["boxes_s"] < 8
+    assert of_picture["boxes"] == [[0.25, 0.25, 0.5, 0.5, 1.0]]
+    cards = report.read_text("utf-8").split("<article")[1:]
+    (card,) = (one for one in cards if "film.mp4" in one)
+    figures = card.split("<figure")[1:]
+    marked = [one for one in figures if 'class="box"' in one]
+    assert len(marked) == 1
+    assert "violence.weapon (pistol)" in marked[0]
+    (shown,) = pictures(marked[0])
+    red, green, blue = shown.getpixel((200, 90))
+    assert green > 200 > 90 > max(red, blue), "the frame that shows what is marked"
+    (card,) = (one for one in cards if "gun.png" in one)
+    assert 'style="left:25.00%;top:25.00%;width:25.00%;height:25.00%"' in card
 
 
 def test_without_thumbnails_there_is_no_picture(

@@ -25,7 +25,7 @@ from moderation.models.cascade import Floors
 from moderation.models.runner import Scorer, load_scorer
 from moderation.models.spec import read_specs
 from moderation.settings import Settings, load_settings
-from moderation.types import DecodedImage, InputKey, MediaInfo, View, ViewScores, Window
+from moderation.types import DecodedImage, Detection, InputKey, MediaInfo, View, ViewScores, Window
 
 POISON = (0, 0, 255)
 
@@ -111,6 +111,25 @@ def test_scores_come_in_view_order_however_they_were_batched(scorer: Start, mode
     reds = list(range(0, 250, 7))
     assert porn(running, picture(*reds)) == reds
     assert max(models.sizes) <= 3
+
+
+def test_the_fake_model_marks_what_stands_out_in_its_colour() -> None:
+    pixels = np.full((KEY.height, KEY.width, 3), (0, 255, 255), np.uint8)
+    pixels[8:16, 4:12] = (0, 255, 0)
+    pixels[24:32, 16:20] = (0, 100, 200)
+    (one,) = FakeModels().score([{KEY: pixels}])
+    assert one.detections == (
+        Detection("violence.weapon", "pistol", (4 / 32, 8 / 32, 12 / 32, 16 / 32), 1.0),
+        Detection("smoking.smoking", "cigarette", (16 / 32, 24 / 32, 20 / 32, 1.0), 0.3922),
+    )
+    assert one.sublabels == {"violence.weapon": "pistol", "smoking.smoking": "cigarette"}
+
+
+@pytest.mark.parametrize("colour", [(0, 255, 0), (0, 0, 255), (255, 255, 255), (90, 100, 90)])
+def test_what_fills_the_view_of_the_fake_model_is_no_thing(colour: tuple[int, int, int]) -> None:
+    pixels = np.full((KEY.height, KEY.width, 3), colour, np.uint8)
+    (one,) = FakeModels().score([{KEY: pixels}])
+    assert (one.detections, one.sublabels) == ((), {})
 
 
 def test_every_view_has_its_encoders_embedding(scorer: Start, models: Held) -> None:
