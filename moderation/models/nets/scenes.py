@@ -24,6 +24,8 @@ CLASSES_OF = {
     "smoking.smoking": (0,),
 }
 STRIDES = (8, 16)
+OUTPUTS = ("embedding", "scores", "peaks", "boxes")
+"""What is served, in this order."""
 SPLIT = 5
 """The first block of the tails."""
 EMBEDDING = 1280
@@ -73,8 +75,8 @@ class Level(nn.Module):
         self.body = nn.Sequential(_separable(), _separable())
         self.heat = nn.Conv2d(FUSED, len(CLASSES), 1)
         self.sides = nn.Conv2d(FUSED, 4, 1)
-        nn.init.constant_(self.heat.bias, START)  # type: ignore[arg-type]
-        nn.init.constant_(self.sides.bias, 1.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.heat.bias, START)
+        nn.init.constant_(self.sides.bias, 1.0)
 
     def forward(self, fused: Tensor, side: float) -> tuple[Tensor, Tensor]:
         """side: pixels of the picture's side, of which the stride is a part."""

@@ -2,8 +2,7 @@
 
     MODERATION_DATASET_DIR=… python -m moderation.models.training.train_heads
 
-Prints the figures on left-out sources as JSON lines, the totals over ordinary pictures at
-the shipped policies' thresholds, and the digest of what it wrote.
+Prints the figures on left-out sources as JSON lines, and the digest of what it wrote.
 """
 
 from __future__ import annotations
@@ -16,14 +15,12 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from moderation.errors import ModerationError
-from moderation.models.training.limits import review_totals, suggest
 from moderation.models.training.pipeline import TrainResult, train_heads
-from moderation.policy import load_policies
 from moderation.settings import load_settings
 
 
 def report(result: TrainResult) -> list[str]:
-    """Lines of JSON: figures per left-out source, per head, suggested thresholds, totals."""
+    """Lines of JSON: figures per left-out source, and per head."""
     lines = [json.dumps(row) for row in result.rows()]
     for trained in result.heads:
         lines.append(
@@ -36,9 +33,6 @@ def report(result: TrainResult) -> list[str]:
                 }
             )
         )
-    lines += [json.dumps(row) for row in suggest(result.heads)]
-    for policy in load_policies().values():
-        lines += [json.dumps(row) for row in review_totals(result.heads, policy)]
     return lines
 
 

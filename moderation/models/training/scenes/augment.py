@@ -42,7 +42,7 @@ def crop(
     width, height = random.uniform(least, 1.0, 2)
     left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
     if boxes:
-        kept = boxes[random.integers(len(boxes))]
+        kept = boxes[int(random.integers(len(boxes)))]
         width = min(1.0, max(width, 1.1 * (kept.x2 - kept.x1)))
         height = min(1.0, max(height, 1.1 * (kept.y2 - kept.y1)))
         left = _around(kept.x1, kept.x2, width, random)
@@ -77,12 +77,12 @@ def inside(boxes: Sequence[Box], frame: tuple[float, float, float, float]) -> li
 def _around(low: float, high: float, size: float, random: Random) -> float:
     """Where a span of `size` begins that holds low..high and stays within 0..1."""
     first, last = max(0.0, high - size), min(low, 1 - size)
-    return float(random.uniform(first, last)) if last > first else float(min(max(first, 0), 1 - size))
+    return (
+        float(random.uniform(first, last)) if last > first else float(min(max(first, 0), 1 - size))
+    )
 
 
-def letterbox(
-    pixels: Pixels, boxes: Sequence[Box], random: Random
-) -> tuple[Pixels, list[Box]]:
+def letterbox(pixels: Pixels, boxes: Sequence[Box], random: Random) -> tuple[Pixels, list[Box]]:
     """Bars of one colour on two sides, or all around."""
     rows, columns = pixels.shape[:2]
     x, y = (int(v) for v in random.uniform(0, 0.35, 2) * (columns, rows))

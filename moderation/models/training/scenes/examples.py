@@ -20,6 +20,7 @@ from moderation.models.training.scenes.pictures import (
     Box,
     Picture,
     Pixels,
+    shrink,
 )
 from moderation.models.training.scenes.recipe import Draw, Recipe
 
@@ -86,7 +87,7 @@ class Sampler:
             pixels, boxes = augment.flip(pixels, boxes)
         if random.random() < 0.8:
             low, high = self._recipe.clean_side
-            pixels = augment.shrink(pixels, int(random.integers(low, high + 1)))
+            pixels = shrink(pixels, int(random.integers(low, high + 1)))
         pixels = augment.jpeg(pixels, int(random.integers(60, 96)))
         truth = _truth(picture)
         logit = truth.copy()

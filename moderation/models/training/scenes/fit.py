@@ -86,7 +86,8 @@ def fit(
         if state is not None and (step % SAVE_EVERY == 0 or step == recipe.steps):
             _save(state, scenes, optimiser, schedule, averaged, step)
     scenes.load_state_dict(averaged)
-    return scenes.eval()
+    scenes.eval()
+    return scenes
 
 
 def _train(
@@ -109,11 +110,13 @@ def _train(
         top=on_device(batch.top),
         known=on_device(batch.known),
         clean=on_device(batch.clean),
-        levels=[tuple(map(on_device, (one.heat, one.box, one.weight))) for one in batch.levels],  # type: ignore[misc]
+        levels=[
+            (on_device(one.heat), on_device(one.box), on_device(one.weight)) for one in batch.levels
+        ],
         weights=recipe.losses,
     )
     optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     torch.nn.utils.clip_grad_norm_(scenes.parameters(), 5.0)
     optimiser.step()
     if not math.isfinite(float(total.detach())):
@@ -139,18 +142,16 @@ def _rate(step: int, recipe: Recipe) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
 
 
-@torch.no_grad()
 def _average(averaged: dict[str, Tensor], scenes: Scenes, decay: float) -> None:
-    for name, value in scenes.state_dict().items():
-        if value.dtype.is_floating_point:
-            averaged[name].lerp_(value, 1 - decay)
-        else:
-            averaged[name].copy_(value)
+    with torch.no_grad():
+        for name, value in scenes.state_dict().items():
+            if value.dtype.is_floating_point:
+                averaged[name].lerp_(value, 1 - decay)
+            else:
+                averaged[name].copy_(value)
 
 
-def _batches(
-    pictures: Sequence[Picture], load: Load, recipe: Recipe, done: int
-) -> Iterator[Batch]:
+def _batches(pictures: Sequence[Picture], load: Load, recipe: Recipe, done: int) -> Iterator[Batch]:
     """Batches drawn ahead by a thread: pixels cost a tenth of a step, beside it."""
     random = np.random.default_rng((recipe.seed, done))
     sampler = Sampler(pictures, recipe, load, random)

@@ -28,10 +28,10 @@ class TorchFront:
         self._frozen = Frozen(trunk).to(device).eval()
         self._device = device
 
-    @torch.no_grad()
     def __call__(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        scaled = (torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2) - MEAN) / SCALE
-        fine, embedding = self._frozen(scaled)
+        with torch.no_grad():
+            moved = torch.from_numpy(pixels).to(self._device)
+            fine, embedding = self._frozen((moved.permute(0, 3, 1, 2) - MEAN) / SCALE)
         return fine, embedding
 
 

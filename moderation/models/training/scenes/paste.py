@@ -28,11 +28,13 @@ def flames(pixels: Pixels, fire: Pixels, box: Box, random: Random) -> tuple[Pixe
     under = _under(pixels, place, size)
     if box.kind == FIRE:
         red, blue = patch[..., 0], patch[..., 2]
-        mask = np.clip(2.5 * (red - 0.45 * blue - 0.35), 0, 1)[..., None] * soft
-        mixed = 1 - (1 - under * (1 - 0.5 * mask)) * (1 - patch * mask)
+        mask = np.asarray(
+            np.clip(2.5 * (red - 0.45 * blue - 0.35), 0, 1)[..., None] * soft, np.float32
+        )
+        mixed = np.asarray(1 - (1 - under * (1 - 0.5 * mask)) * (1 - patch * mask), np.float32)
     else:
-        mask = soft * random.uniform(0.5, 0.95)
-        mixed = under * (1 - mask) + patch * mask
+        mask = soft * np.float32(random.uniform(0.5, 0.95))
+        mixed = np.asarray(under * (1 - mask) + patch * mask, np.float32)
     return _put(pixels, mixed, place), _box(pixels, place, size, box.kind)
 
 
@@ -44,13 +46,13 @@ def lights(pixels: Pixels, random: Random) -> Pixels:
         colour = np.array(
             [random.uniform(0.7, 1), random.uniform(0.1, 0.9), random.uniform(0, 0.7)], np.float32
         )
-        soft = _oval(size) ** float(random.uniform(0.3, 3))
+        soft = np.asarray(_oval(size) ** float(random.uniform(0.3, 3)), np.float32)
         under = _under(work, place, size)
         if random.random() < 0.6:
-            mixed = 1 - (1 - under) * (1 - colour * soft)
+            mixed = np.asarray(1 - (1 - under) * (1 - colour * soft), np.float32)
         else:
-            hard = (soft > 0.4).astype(np.float32) * random.uniform(0.6, 1)
-            mixed = under * (1 - hard) + colour * hard
+            hard = (soft > 0.4).astype(np.float32) * np.float32(random.uniform(0.6, 1))
+            mixed = np.asarray(under * (1 - hard) + colour * hard, np.float32)
         work = _put(work, mixed, place)
     return work
 
@@ -80,7 +82,8 @@ def _oval(size: tuple[int, int]) -> F32:
 
 def _under(pixels: Pixels, place: tuple[int, int], size: tuple[int, int]) -> F32:
     (left, top), (width, height) = place, size
-    return pixels[top : top + height, left : left + width].astype(np.float32) / 255
+    part = pixels[top : top + height, left : left + width]
+    return np.asarray(part.astype(np.float32) / np.float32(255), np.float32)
 
 
 def _put(pixels: Pixels, mixed: F32, place: tuple[int, int]) -> Pixels:

@@ -83,10 +83,11 @@ def _picture(row: dict[str, str]) -> Picture:
     group, source = row["group"], row["source"]
     boxes = []
     for kind, x, y, w, h in json.loads(row["boxes_cls_cx_cy_w_h"] or "[]"):
-        corners = [float(np.clip(v, 0, 1)) for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]
-        if corners[2] > corners[0] and corners[3] > corners[1]:
+        sides = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        left, top, right, bottom = (min(max(float(side), 0.0), 1.0) for side in sides)
+        if right > left and bottom > top:
             number = FIRST_CLASS[group] + int(kind)
-            boxes.append(Box(number, *corners, tight=source not in LOOSE))
+            boxes.append(Box(number, left, top, right, bottom, source not in LOOSE))
     return Picture(row["file"], group, source, row["label"], tuple(boxes))
 
 

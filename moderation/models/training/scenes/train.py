@@ -22,7 +22,7 @@ from moderation.models.training.scenes import augment
 from moderation.models.training.scenes.examples import Load
 from moderation.models.training.scenes.fit import Step, fit
 from moderation.models.training.scenes.front import Front, OpenVinoFront, TorchFront
-from moderation.models.training.scenes.pictures import Picture, load_pixels, read_pictures
+from moderation.models.training.scenes.pictures import Picture, load_pixels, read_pictures, shrink
 from moderation.models.training.scenes.recipe import Fold, Recipe
 from moderation.settings import Settings
 
@@ -96,7 +96,8 @@ def trunk(settings: Settings) -> Lite0:
     network = Lite0()
     state = load_file(settings.manifests / "lite0" / "model.safetensors")
     network.load_state_dict({name: value.float() for name, value in state.items()})
-    return network.eval()
+    network.eval()
+    return network
 
 
 def loader(settings: Settings) -> Load:
@@ -129,7 +130,8 @@ def frozen_features(
     rows = []
     for start in range(0, len(pictures), recipe.batch):
         part = pictures[start : start + recipe.batch]
-        squares = [augment.stretched(augment.shrink(load(p), PROBE_SIDE), recipe.side) for p in part]
+        small = [shrink(load(picture), PROBE_SIDE) for picture in part]
+        squares = [augment.stretched(picture, recipe.side) for picture in small]
         rows.append(front(np.stack(squares))[1].float().cpu().numpy())
         if progress is not None:
             progress("frozen features", start + len(part), len(pictures))
