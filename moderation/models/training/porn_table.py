@@ -133,8 +133,9 @@ def cached(
         found = score(files, open_picture, specs, settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
+        columns = {"|".join(names): values for names, values in found.items()}
         with part.open("wb") as stream:
-            np.savez(stream, **{"|".join(key): found[key] for key in found})
+            np.savez(stream, allow_pickle=False, **columns)
         part.replace(path)
     with np.load(path, allow_pickle=False) as stored:
         explicit = {spec.ref: stored[f"{EXPLICIT}|{spec.ref}"] for spec in specs}
