@@ -1,4 +1,4 @@
-"""`moderation train heads`."""
+"""`moderation train heads`, `moderation train fights`."""
 
 from __future__ import annotations
 
@@ -49,3 +49,57 @@ def heads(
         ],
     )
     note(f"written to {result.folder}")
+
+
+@group.command("fights")
+def fights(
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write; default: the committed model."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: the shipped recipe.")
+    ] = None,
+    settings_file: Config = None,
+    json: Json = False,
+) -> None:
+    """Train the clip model for fights on features of MoveNet; needs no torch and no GPU.
+
+    Each figure is measured on cameras or sources that were left out of that training.
+    """
+    from moderation.models.training.fights.recipe import read_recipe
+    from moderation.models.training.fights.train import RECIPE, train
+    from moderation.settings import load_settings
+
+    settings = load_settings(settings_file)
+    told = read_recipe(RECIPE if recipe is None else recipe)
+    trained = train(settings, told, out=out, progress=progress)
+    folder = settings.manifests / told.id if out is None else out
+    rows = [
+        {
+            "left_out": one.name,
+            "positives": one.fights,
+            "negatives": one.others,
+            "auc": one.auc,
+            "auc_95": list(one.interval),
+            "recall_at_5_percent": one.recall_5,
+        }
+        for one in trained.figures
+    ]
+    if json:
+        answer({"folder": str(folder), "figures": rows})
+        return
+    table(
+        ("left out", "fights", "others", "AUC (95 %)", "recall at 5 %"),
+        [
+            (
+                one.name,
+                str(one.fights),
+                str(one.others),
+                f"{one.auc:.3f} ({one.interval[0]:.3f}-{one.interval[1]:.3f})",
+                f"{one.recall_5:.2f}",
+            )
+            for one in trained.figures
+        ],
+    )
+    note(f"written to {folder}")

@@ -34,7 +34,7 @@ RECIPE = Recipe(
     frames=FRAMES,
     rate=12.0,
     every_s=3.0,
-    pools=("all", "person", "motion"),
+    pools=("all", "person", "motion", "both"),
     steps=(1, 2),
     windows=3,
     c=0.01,
@@ -69,11 +69,8 @@ def expected(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     stats += [np.abs(means[s:, :, :2] - means[:-s, :, :2]).mean(0) for s in (1, 2)]
     grey = frames.astype(np.float64).mean(axis=3)
     change = np.abs(np.diff(grey, axis=0)).mean(0).reshape(2, 32, 3, 32).mean(axis=(1, 3)).ravel()
-    pools = [
-        np.ones(6),
-        means[..., 2].mean(0) / 255 + SOMEBODY,
-        change**2 + STILL,
-    ]
+    people = means[..., 2].mean(0) / 255 + SOMEBODY
+    pools = [np.ones(6), people, change**2 + STILL, people * (change + STILL)]
     return np.concatenate([pool / pool.sum() @ stat for pool in pools for stat in stats])
 
 
@@ -87,7 +84,7 @@ def frames() -> NDArray[np.uint8]:
 def test_features_are_what_the_words_say(frames: NDArray[np.uint8]) -> None:
     read = compiled(window_network(tiny_trunk(), RECIPE))
     found = read([pixels_of(frames)])[0]
-    assert found.shape == (1, 3 * 3 * 2)
+    assert found.shape == (1, 4 * 3 * 2)
     np.testing.assert_allclose(found[0], expected(frames), rtol=1e-4, atol=1e-3)
 
 
@@ -105,7 +102,7 @@ def test_what_stands_still_has_no_change() -> None:
     )
     frame = np.broadcast_to(still, (FRAMES, HEIGHT, WIDTH, 3)).copy()
     found = compiled(window_network(tiny_trunk(), RECIPE))([pixels_of(frame)])[0]
-    changes = found.reshape(3, 3, 2)[:, 1:]
+    changes = found.reshape(4, 3, 2)[:, 1:]
     np.testing.assert_allclose(changes, 0, atol=1e-5)
 
 
@@ -113,7 +110,7 @@ def test_the_head_is_in_the_file_and_the_trunk_can_be_had_back(
     frames: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     network = window_network(tiny_trunk(), RECIPE)
-    weight = np.linspace(-0.1, 0.1, 18).astype(np.float32)
+    weight = np.linspace(-0.1, 0.1, 24).astype(np.float32)
     saved = tmp_path / "model.xml"
     ov.save_model(with_head(network, Head(weight, 0.25)), saved, compress_to_fp16=False)
     served = embed_preprocessing(

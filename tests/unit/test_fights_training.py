@@ -136,7 +136,7 @@ def test_what_is_written_reads_as_a_clip_model(tmp_path: Path) -> None:
     groups = folds(CLIPS, TINY.folds)
     trained = fit_all(learnable(), CLIPS, groups, TINY)
     network = graph.window_network(tiny_trunk(), TINY)
-    head = Head(np.linspace(-1, 1, 18).astype(np.float32), 0.5)
+    head = Head(np.linspace(-1, 1, 24).astype(np.float32), 0.5)
     saved = export.save_network(graph.with_head(network, head), folder)
     told = export.manifest(TINY, folder, trained.calibration, trained.figures)
     (folder / "model.toml").write_text(told, "utf-8")

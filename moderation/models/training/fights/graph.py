@@ -26,7 +26,7 @@ HEAT_STRIDE = 4
 SOMEBODY = 1e-4
 """Added to the probability of a person: where nobody is, all cells count alike."""
 STILL = 0.05
-"""Added to the square of a cell's mean change, in grey levels squared, for the same reason."""
+"""Added to a cell's mean change in grey levels, or to its square, for the same reason."""
 FRAMES, HEAT, MAP, FEATURES = "frames", "movenet/heat", "movenet/map", "features"
 
 
@@ -116,6 +116,7 @@ def _features(pixels: Any, heat: Any, values: Any, shape: Shape, recipe: Recipe)
         "all": lambda: ops.constant(np.full((1, 1, shape.cells), 1 / shape.cells, np.float32)),
         "person": lambda: _person(heat, shape),
         "motion": lambda: _motion(pixels, shape),
+        "both": lambda: _both(pixels, heat, shape),
     }
     parts = []
     for name in recipe.pools:
@@ -137,20 +138,31 @@ def _change(series: Any, step: int, frames: int) -> Any:
 
 def _person(heat: Any, shape: Shape) -> Any:
     """(n, cells), sum 1: the mean probability of a person's centre over a cell and the window."""
-    side = STRIDE // HEAT_STRIDE
-    pooled = _pooled(heat, side)
-    series = ops.reshape(pooled, _ints(-1, shape.frames, shape.cells), special_zero=False)
-    return _shares(
-        ops.add(ops.reduce_mean(series, _ints(1), keep_dims=False), np.float32(SOMEBODY))
-    )
+    return _shares(_people(heat, shape))
 
 
 def _motion(pixels: Any, shape: Shape) -> Any:
     """(n, cells), sum 1: the square of how much a cell's grey levels change from frame to frame."""
+    moved = _moved(pixels, shape)
+    return _shares(ops.add(ops.multiply(moved, moved), np.float32(STILL)))
+
+
+def _both(pixels: Any, heat: Any, shape: Shape) -> Any:
+    """(n, cells), sum 1: the probability of a person, times how much the cell changes."""
+    moved = ops.add(_moved(pixels, shape), np.float32(STILL))
+    return _shares(ops.multiply(_people(heat, shape), moved))
+
+
+def _people(heat: Any, shape: Shape) -> Any:
+    pooled = _pooled(heat, STRIDE // HEAT_STRIDE)
+    series = ops.reshape(pooled, _ints(-1, shape.frames, shape.cells), special_zero=False)
+    return ops.add(ops.reduce_mean(series, _ints(1), keep_dims=False), np.float32(SOMEBODY))
+
+
+def _moved(pixels: Any, shape: Shape) -> Any:
     grey = ops.reduce_mean(pixels, _ints(2), keep_dims=False)
     change = ops.unsqueeze(_change(grey, 1, shape.frames), _ints(1))
-    pooled = ops.reshape(_pooled(change, STRIDE), _ints(-1, shape.cells), special_zero=False)
-    return _shares(ops.add(ops.multiply(pooled, pooled), np.float32(STILL)))
+    return ops.reshape(_pooled(change, STRIDE), _ints(-1, shape.cells), special_zero=False)
 
 
 def _pooled(maps: Any, side: int) -> Any:

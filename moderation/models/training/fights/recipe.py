@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from moderation.errors import ConfigError
 
-Pool = Literal["all", "person", "motion"]
+Pool = Literal["all", "person", "motion", "both"]
 
 
 class _Part(BaseModel):
@@ -31,7 +31,7 @@ class Recipe(_Part):
     """width, height: of what the network reads, in pixels; frames, so many a second (`rate`), and
     a window every `every_s` seconds. pools: how the cells of the trunk's map are averaged, a set of
     features for each: all cells alike, by the probability of a person in the cell, by how much the
-    cell's pixels change. steps: how many frames apart the compared ones are.
+    cell's pixels change, by both at once. steps: how many frames apart the compared ones are.
 
     windows: of each clip, at most so many are learned from. c: the inverse penalty. other_weight:
     of a clip that is not of the main source. version: of the trained model.
