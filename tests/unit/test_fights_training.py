@@ -116,8 +116,9 @@ def test_what_is_left_out_is_not_learned_from() -> None:
 
 def test_figures_tell_good_scores_from_chance() -> None:
     groups = folds(CLIPS, TINY.folds)
-    good = fit_all(learnable(apart=8.0), CLIPS, groups, TINY)
-    chance = fit_all(learnable(apart=0.0), CLIPS, groups, TINY)
+    free = TINY.model_copy(update={"c": 1.0})
+    good = fit_all(learnable(apart=8.0), CLIPS, groups, free)
+    chance = fit_all(learnable(apart=0.0), CLIPS, groups, free)
     assert [one.name for one in good.figures] == [
         "cctv, cameras left out",
         "small sources left out",
