@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from moderation.errors import SpecError
 from moderation.models.cascade import DRIFT, MARGIN
 from moderation.models.ensemble import Ensemble, Network
 from moderation.models.fusion import Fusion, FusionRule, fused, read_fusions
+from moderation.models.spec import ModelSpec, read_specs
 
 PORN = "porn.explicit"
 A, B, C = "a@1", "b@1", "c@1"
@@ -147,6 +149,46 @@ def test_a_fusion_holds_for_the_models_that_it_names_alone(
         three = Fusion([*both, porn("c", 1).spec], [least])
     assert three.score(PORN, {A: 0.25, B: 0.75, C: 0.5}) == 0.5
     assert "no fusion of porn.explicit fits a@1, b@1, c@1" in caplog.text
+
+
+# --- the shipped rules ------------------------------------------------------------------
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+SAFETY, YAHOO, NSFWJS = "image-safety-s@1", "open-nsfw@1", "nsfwjs-inception@1"
+
+
+@cache
+def manifests() -> tuple[ModelSpec, ...]:
+    return read_specs(WEIGHTS)
+
+
+def shipped(*refs: str) -> Fusion:
+    """The shipped rules for these of the shipped models."""
+    specs = [one for one in manifests() if one.ref in refs]
+    assert {one.ref for one in specs} == set(refs)
+    return Fusion(specs, read_fusions(WEIGHTS))
+
+
+def test_shipped_rules_name_shipped_models_that_answer_their_label() -> None:
+    answers = {one.ref: {x.label for x in one.labels} for one in manifests()}
+    for told in read_fusions(WEIGHTS):
+        assert all(told.label in answers[ref] for ref in told.models), told
+
+
+def test_two_opinions_on_porn_are_their_mean(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "moderation"):
+        fusion = shipped(SAFETY, YAHOO)
+    assert caplog.records == []
+    assert fusion.score(PORN, {SAFETY: 0.9, YAHOO: 0.3}) == pytest.approx(0.6)
+
+
+@given(one=unit, other=unit, third=unit)
+def test_nsfwjs_supports_and_never_accuses_alone(one: float, other: float, third: float) -> None:
+    three = shipped(SAFETY, YAHOO, NSFWJS).score(PORN, {SAFETY: one, YAHOO: other, NSFWJS: third})
+    held = min(third, max(one, other))
+    assert three == pytest.approx((one + other + held) / 3)
+    for ref in (SAFETY, YAHOO):
+        assert shipped(ref, NSFWJS).score(PORN, {ref: one, NSFWJS: third}) <= one + 1e-12
 
 
 # --- the cascade ------------------------------------------------------------------------

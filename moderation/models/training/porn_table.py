@@ -57,6 +57,8 @@ def rules() -> dict[str, FusionRule]:
         "three: lowest": rule(THREE, "min"),
         "three: second": rule(THREE, "second"),
         "three: mean, gated": rule(THREE, "mean", gated=(OPTIONAL,)),
+        "safety+nsfwjs: gated": rule((TWO[0], OPTIONAL), "mean", gated=(OPTIONAL,)),
+        "open-nsfw+nsfwjs: gated": rule((TWO[1], OPTIONAL), "mean", gated=(OPTIONAL,)),
     }
 
 
@@ -126,7 +128,7 @@ def cached(
     settings: Settings,
 ) -> tuple[dict[str, Scores], Scores]:
     """porn.explicit by model, and porn.sexy of the one that answers it."""
-    told = "\n".join([*(spec.model_dump_json() for spec in specs), str(CLOSE_UP), *files])
+    told = "\n".join([*(_told(spec) for spec in specs), str(CLOSE_UP), *files])
     key = hashlib.sha256(told.encode()).hexdigest()[:16]
     path = datasets.cache_dir(settings) / "porn" / f"{name}-{key}.npz"
     if not path.is_file():
@@ -140,6 +142,12 @@ def cached(
     with np.load(path, allow_pickle=False) as stored:
         explicit = {spec.ref: stored[f"{EXPLICIT}|{spec.ref}"] for spec in specs}
         return explicit, stored[f"{SEXY}|{OPTIONAL}"]
+
+
+def _told(spec: ModelSpec) -> str:
+    """What its scores at f32 depend on; a file for another backend or precision changes nothing."""
+    files = [one.sha256 for one in spec.artefacts if one.backend == "openvino"][:1]
+    return spec.model_dump_json(include={"id", "version", "input", "labels"}) + "".join(files)
 
 
 def middle(picture: Image.Image) -> Image.Image:
