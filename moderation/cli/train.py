@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moderation.cli.out import Config, Json, answer, new_group, note, progress, table
+from moderation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moderation.models.training.scenes.fit import Step
 
 group = new_group("Training on data of your own (MODERATION_DATASET_DIR).")
 
@@ -103,3 +107,66 @@ def fights(
         ],
     )
     note(f"written to {folder}")
+
+
+@group.command("scenes")
+def scenes(
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write; default: the committed network."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Another recipe than the committed one.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 2,
+    settings_file: Config = None,
+    json: Json = False,
+) -> None:
+    """Train the trunk for weapons, fire and smoking, with boxes; needs the extra `train`.
+
+    Two runs, each under 90 minutes on two cores: one leaves sources out, which gives the figures,
+    the fusion and the calibration; the other ships. A run that was stopped goes on.
+    """
+    from moderation.models.training.curve import curve
+    from moderation.models.training.scenes.recipe import COMMITTED, read_recipe
+    from moderation.settings import load_settings
+
+    told = read_recipe(recipe or COMMITTED)
+    settings = load_settings(settings_file)
+    try:
+        from moderation.models.training.scenes.ship import ship
+    except ImportError as error:
+        raise ConfigError(f"{error}; install the extra: pip install 'moderation[train]'") from error
+    losses: list[float] = []
+
+    def watch(step: Step) -> None:
+        losses.append(sum(step.losses.values()))
+        progress("training", step.step, step.of)
+
+    shipped = ship(
+        told, settings, out=out, device=device, threads=threads, progress=progress, watch=watch
+    )
+    for line in curve(losses):
+        note(line)
+    for name, value in shipped.differences.items():
+        note(f"largest difference from torch, {name}: {value:.1e}")
+    rows = shipped.figures()
+    if json:
+        answer({"folder": str(shipped.folder), "figures": rows})
+        return
+    table(
+        ("label", "source left out", "positives", "negatives", "AUC (95 %)", "recall at 2 %"),
+        [
+            (
+                row["label"],
+                row["left_out"],
+                str(row["positives"]),
+                str(row["negatives"]),
+                f"{row['auc']:.3f} ({row['auc_95'][0]:.3f}-{row['auc_95'][1]:.3f})",
+                f"{row['recall_at_2_percent']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    note(f"written to {shipped.folder}")

@@ -16,7 +16,7 @@ from moderation.models.nets.scenes import OUTPUTS, Served
 INPUT = "pixels"
 
 
-class _Tuple(nn.Module):
+class _Tuple(nn.Module):  # type: ignore[misc]  # torch is Any without torch
     """Outputs in a fixed order, as a traced graph has them."""
 
     def __init__(self, served: Served, names: tuple[str, ...]) -> None:

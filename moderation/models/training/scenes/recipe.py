@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from moderation.errors import ConfigError
 from moderation.models.training.scenes.pictures import Picture
 
+COMMITTED = Path(__file__).parents[1] / "recipes" / "scenes.toml"
 Kind = Literal["clean", "heavy", "pasted"]
 
 

@@ -53,16 +53,15 @@ def score(
     parts: list[F32] = []
     found: list[tuple[Detection, ...]] = []
 
-    def square(picture: Picture) -> NDArray[np.uint8]:
-        pixels = load(picture)
-        return resize(pixels, (0, 0, pixels.shape[1], pixels.shape[0]), key)
+    def squares(some: Sequence[Picture]) -> list[NDArray[np.uint8]]:
+        read = [load(picture) for picture in some]
+        return [resize(one, (0, 0, one.shape[1], one.shape[0]), key) for one in read]
 
     with ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
-        ahead = pool.submit(lambda: [square(p) for p in pictures[:BATCH]])
+        ahead = pool.submit(squares, pictures[:BATCH])
         for start in range(0, len(pictures), BATCH):
             batch = np.stack(ahead.result())
-            later = pictures[start + BATCH : start + 2 * BATCH]
-            ahead = pool.submit(lambda some=later: [square(p) for p in some])
+            ahead = pool.submit(squares, pictures[start + BATCH : start + 2 * BATCH])
             scaled = (batch.astype(np.float32) - MEAN) / SCALE
             answer = compiled([np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))])
             said = {out.get_any_name(): np.array(answer[out]) for out in compiled.outputs}
