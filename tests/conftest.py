@@ -11,12 +11,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from moderation.store.engine import Database, migrate, open_database
 from tests import servers
 
 S = TypeVar("S")
+# A busy machine is no fault of the code; what is too slow shows in the benchmarks.
+hypothesis.settings.register_profile("moderation", deadline=None)
+hypothesis.settings.load_profile("moderation")
 TORCH = ("torch", "safetensors", "onnx")
 
 
