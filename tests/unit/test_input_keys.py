@@ -48,21 +48,24 @@ def test_a_clip_model_adds_a_window_and_no_size_of_pictures(tmp_path: Path) -> N
     manifests = Path(__file__).parents[2] / "weights"
     settings = load_settings(weights_dir=manifests)
     before = input_keys(settings)
-    assert input_windows(settings) == {}
+    shipped = input_windows(settings)
+    assert shipped == {
+        Window(InputKey(320, 256, "stretch", "area"), 16, 12.0, 3.0): {"violence.fight": "fights@1"}
+    }
     for path in manifests.glob("*/model.toml"):
         (tmp_path / path.parent.name).mkdir()
         (tmp_path / path.parent.name / "model.toml").write_text(path.read_text())
-    (tmp_path / "fights").mkdir()
-    (tmp_path / "fights" / "model.toml").write_text(MANIFEST)
+    (tmp_path / "brawls").mkdir()
+    (tmp_path / "brawls" / "model.toml").write_text(MANIFEST)
     settings = load_settings(weights_dir=tmp_path)
     assert input_keys(settings) == before
-    assert input_windows(settings) == {
-        Window(InputKey(112, 96, "stretch", "area"), 16, 12.0, 3.0): {"violence.fight": "fights@1"}
+    assert input_windows(settings) == shipped | {
+        Window(InputKey(112, 96, "stretch", "area"), 16, 12.0, 3.0): {"violence.fight": "brawls@1"}
     }
 
 
 MANIFEST = f"""
-id = "fights"
+id = "brawls"
 version = "1"
 task = "clip"
 architecture = "toy"
