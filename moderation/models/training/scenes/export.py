@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moderation.models.nets.scenes import OUTPUTS, Served
+from moderation.models.training.convert import to_openvino
 
 INPUT = "pixels"
 
@@ -30,16 +31,7 @@ class _Tuple(nn.Module):  # type: ignore[misc]  # torch is Any without torch
 
 def openvino_model(served: Served, side: int, names: tuple[str, ...] = OUTPUTS) -> Any:
     """The graph with a free batch size and named outputs; pixels (n, 3, side, side), scaled."""
-    import openvino as ov
-
-    example = torch.zeros(1, 3, side, side)
-    with torch.no_grad():
-        model = ov.convert_model(_Tuple(served.eval(), names), example_input=example)
-    model.reshape([-1, 3, side, side])
-    model.inputs[0].get_tensor().set_names({INPUT})
-    for output, name in zip(model.outputs, names, strict=True):
-        output.get_tensor().set_names({name})
-    return model
+    return to_openvino(_Tuple(served, names), side, names, INPUT)
 
 
 def write(served: Served, side: int, folder: Path) -> dict[str, float]:

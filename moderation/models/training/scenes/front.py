@@ -11,6 +11,7 @@ from torch import Tensor
 
 from moderation.models.nets.lite0 import Lite0
 from moderation.models.nets.scenes import Frozen
+from moderation.models.training.convert import to_openvino
 
 MEAN, SCALE = 127.0, 128.0
 
@@ -41,10 +42,7 @@ class OpenVinoFront:
     def __init__(self, trunk: Lite0, side: int, threads: int) -> None:
         import openvino as ov
 
-        example = torch.zeros(1, 3, side, side)
-        with torch.no_grad():
-            model = ov.convert_model(Frozen(trunk).eval(), example_input=example)
-        model.reshape([-1, 3, side, side])
+        model = to_openvino(Frozen(trunk), side, ("fine", "embedding"))
         config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._compiled = ov.Core().compile_model(model, "CPU", config)
 

@@ -20,7 +20,7 @@ class _Part(BaseModel):
 
 
 class Draw(_Part):
-    """One kind of example and its share of a batch.
+    """One kind of example, drawn in proportion to its share.
 
     clean: the whole picture, hardly changed. heavy: cropped, erased, spoilt. pasted: a safe
     picture with flames, smoke, or lights that are none.

@@ -69,7 +69,7 @@ def score(
             found += detections(detector, said, len(batch), "scenes")
             if progress is not None:
                 progress("scoring", start + len(batch), len(pictures))
-    return Said(np.concatenate(parts), tuple(found))
+    return Said(np.concatenate([np.zeros((0, len(LABELS), 3), np.float32), *parts]), tuple(found))
 
 
 def detector(least: float) -> DetectorSpec:
