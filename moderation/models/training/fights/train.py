@@ -89,7 +89,10 @@ def train(
     (folder / "model.toml").write_text(manifest, "utf-8")
     card = folder / "README.md"
     if card.is_file():
-        card.write_text(export.fill_card(card.read_text("utf-8"), trained.figures), "utf-8")
+        figures = export.table(trained.figures)
+        reached = export.reached(trained.scores, clips, trained.calibration)
+        text = export.fill_card(card.read_text("utf-8"), f"{figures}\n\n{reached}")
+        card.write_text(text, "utf-8")
     return trained
 
 
