@@ -145,19 +145,27 @@ class Frozen(nn.Module):
 class Served(nn.Module):
     """All of it in one pass, as it is exported.
 
-    fusion (labels, 4): weights of image logit, heat and frozen logistic, and a constant; their
-    sum is the label's calibrated log odds. frozen: the logistic over the published features.
+    probe: the logistic over the published features. fuse: weights of each label's own image logit,
+    heat and frozen logistic (0 for another label's), and a constant; their sum is the label's
+    calibrated log odds. One matrix: OpenVINO 2026.4 adds a constant wrongly that follows a sum over
+    the last axis.
     """
-
-    fusion: Tensor
 
     def __init__(self, frozen: Frozen, scenes: Scenes) -> None:
         super().__init__()
         self.frozen = frozen
         self.scenes = scenes
         self.probe = nn.Linear(EMBEDDING, len(LABELS))
-        start = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(LABELS), 1)
-        self.register_buffer("fusion", start)
+        self.fuse = nn.Linear(len(LABELS) * 3, len(LABELS))
+        self.set_fusion([[1.0, 1.0, 0.0, 0.0]] * len(LABELS))
+
+    def set_fusion(self, rows: Sequence[Sequence[float]]) -> None:
+        """rows (labels, 4): weights of image logit, heat and frozen logistic, and the constant."""
+        with torch.no_grad():
+            self.fuse.weight.zero_()
+            for label, (*weights, constant) in enumerate(rows):
+                self.fuse.weight[label, 3 * label : 3 * label + 3] = torch.tensor(weights)
+                self.fuse.bias[label] = constant
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """pixels (n, 3, side, side), scaled -> embedding, parts (n, labels, 3), scores, peaks,
@@ -165,7 +173,7 @@ class Served(nn.Module):
         fine, embedding = self.frozen(pixels)
         maps: Maps = self.scenes(fine)
         parts = torch.stack([maps.logits, heat_logits(maps.heats), self.probe(embedding)], dim=2)
-        scores = (parts * self.fusion[:, :3]).sum(dim=2) + self.fusion[:, 3]
+        scores = self.fuse(parts.flatten(1))
         return {
             "embedding": embedding,
             "parts": parts,

@@ -26,7 +26,7 @@ from moderation.models.training.recipe import TASKS, Examples, Task, clip_sample
 from moderation.settings import Settings
 
 ID = "scene-heads"
-VERSION = "1"
+VERSION = "2"
 Progress = Callable[[str, int, int], None]
 F32 = NDArray[np.float32]
 
@@ -109,7 +109,7 @@ def load_data(settings: Settings, progress: Progress | None = None) -> Data:
     clips = datasets.read_clips(folder / "clips.csv")
     samples: list[datasets.Sample] = []
     parts = []
-    for group in sorted({sample.group for sample in pictures}):
+    for group in sorted({"safe", *(task.group for task in TASKS)}):
         members = [sample for sample in pictures if sample.group == group]
         files = [sample.file for sample in members]
         parts.append(features.embed_group(group, files, settings, progress))
@@ -197,7 +197,7 @@ def manifest_text(result: TrainResult, encoder: ModelSpec) -> str:
         f'version = "{VERSION}"',
         'task = "heads"',
         f'architecture = "logistic regression on the features of {encoder.id}, one per label"',
-        'summary = "Weapons, fire and smoke, fights and smoking in a whole picture."',
+        'summary = "Fights in a single picture."',
         'licence = "Apache-2.0"',
         'origin = "trained by this project; recipe and data in the card"',
         f'encoder = "{encoder.ref}"',

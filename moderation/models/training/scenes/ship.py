@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from moderation.errors import WeightsError
 from moderation.models.nets.scenes import LABELS
 from moderation.models.training import metrics
 from moderation.models.training.calibration import CalibrationReport, calibrate, fit
@@ -36,6 +36,8 @@ from moderation.models.training.scenes.train import Progress, Run, loader, train
 from moderation.settings import Settings
 
 F32 = NDArray[np.float32]
+PARITY = 1e-3
+"""Largest difference of any output between OpenVINO and torch, both in f32."""
 PARTS = ("logit", "heat", "frozen")
 LEAST_MEASURED = 0.02
 """Boxes down to this peak count for the average precision."""
@@ -101,11 +103,11 @@ def ship(
     platt = {label: _platt(left_out, label) for label in LABELS}
     left_out = replace(left_out, calibration=platt)
     whole = run(None).served
-    with torch.no_grad():
-        for row, label in enumerate(LABELS):
-            whole.fusion[row] = torch.tensor(_baked(fusers[label], platt[label]))
+    whole.set_fusion([_baked(fusers[label], platt[label]) for label in LABELS])
     folder = settings.manifests / recipe.id if out is None else out
     differences = export.write(whole, recipe.serve_side, folder)
+    if differences["f32"] > PARITY:
+        raise WeightsError(f"OpenVINO differs from torch by {differences['f32']:.1e}")
     write_left_out(folder / FILE, left_out)
     write_boxes(folder / BOXES_FILE, boxes)
     told = manifest.text(recipe, folder, left_out, boxes)
