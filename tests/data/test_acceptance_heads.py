@@ -58,7 +58,7 @@ def test_ordinary_pictures_pass(report: EvalReport, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("label", sorted(datasets.LABEL_OF_GROUP.values()))
-def test_heads_tell_their_danger_from_ordinary_pictures(report: EvalReport, label: str) -> None:
+def test_models_tell_their_danger_from_ordinary_pictures(report: EvalReport, label: str) -> None:
     found = next(entry for entry in report.labels if entry.label == label)
     assert found.positives == POSITIVES
     assert found.auc is not None
@@ -66,8 +66,11 @@ def test_heads_tell_their_danger_from_ordinary_pictures(report: EvalReport, labe
     assert found.at[0].true_positives > found.at[0].false_positives
 
 
-def test_no_head_blocks_by_its_score_alone(report: EvalReport) -> None:
-    for entry in report.labels:
-        if entry.label in datasets.LABEL_OF_GROUP.values():
-            blocks = [at for at in entry.at if at.decision == "block"]
-            assert sum(at.true_positives + at.false_positives for at in blocks) == 0
+def test_nothing_ordinary_is_blocked_and_most_of_what_is_blocked_is_a_weapon(
+    report: EvalReport,
+) -> None:
+    blocks = {
+        entry.label: at for entry in report.labels for at in entry.at if at.decision == "block"
+    }
+    assert all(at.false_positives == 0 for at in blocks.values())
+    assert blocks["violence.weapon"].true_positives > 0.2 * POSITIVES

@@ -34,7 +34,9 @@ class Recipe(_Part):
     cell's pixels change, by both at once. steps: how many frames apart the compared ones are.
 
     windows: of each clip, at most so many are learned from. c: the inverse penalty. other_weight:
-    of a clip that is not of the main source. version: of the trained model.
+    of a clip that is not of the main source. version: of the trained model. hard_others: the share
+    of ordinary moving windows that are taken to be as hard as the clips without a fight, which were
+    chosen to be: the calibration is told for all ordinary windows.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Recipe(_Part):
     windows: int = Field(ge=1)
     c: float = Field(gt=0)
     other_weight: float = Field(gt=0)
+    hard_others: float = Field(default=1.0, gt=0, le=1)
     folds: Folds
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ minutes of one core). An interrupted run goes on where it was.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
     """scores (clips,): left-out logits; calibration: a and b of Platt over them, both kinds
-    counting the same; head: of all clips."""
+    counting the same, less what is easier in ordinary films; head: of all clips."""
 
     scores: F32
     calibration: tuple[float, float]
@@ -52,9 +53,10 @@ def fit_all(
     logits = measure.leave_out(data, clips, groups, recipe, progress)
     scores = measure.of_clips(logits, data.clip, len(clips))
     truth = np.array([clip.fight for clip in clips])
+    a, b = fit_platt(scores, truth)
     return Trained(
         scores=scores,
-        calibration=fit_platt(scores, truth),
+        calibration=(a, b - math.log(recipe.hard_others)),
         figures=tuple(measure.figures(scores, clips, recipe)),
         head=measure.fit(data, clips, np.ones(len(clips), bool), recipe),
     )

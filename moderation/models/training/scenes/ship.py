@@ -112,6 +112,9 @@ def ship(
     write_boxes(folder / BOXES_FILE, boxes)
     told = manifest.text(recipe, folder, left_out, boxes)
     (folder / "model.toml").write_text(told, "utf-8")
+    card = folder / "README.md"
+    if card.is_file():
+        card.write_text(manifest.card(card.read_text("utf-8"), left_out, boxes), "utf-8")
     return Shipped(folder, left_out, fusions, calibrations, boxes, differences)
 
 
