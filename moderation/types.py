@@ -212,7 +212,7 @@ class Reason(_Public):
         description="of a video: time of the frame that shows the boxes",
     )
     frames: list[int] = Field(default_factory=list)
-    model: str | None = Field(default=None, examples=["scene-heads@1"])
+    model: str | None = Field(default=None, examples=["scenes@1"])
     detail: str | None = Field(
         default=None, description="A sentence, where a score says too little"
     )
@@ -291,7 +291,7 @@ class Verdict(_Public):
         default=None, exclude_if=_absent, description="by start; left out for pictures"
     )
     coverage: Coverage
-    policy: str = Field(examples=["default@1"])
+    policy: str = Field(examples=["default@2"])
     models: list[str] = Field(default_factory=list)
     device: str | None = None
     timings_ms: dict[str, float] = Field(default_factory=dict)

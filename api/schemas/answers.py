@@ -159,7 +159,7 @@ class Job(_Answer):
     attempt: int = Field(ge=0)
     created: datetime
     updated: datetime
-    policy: str = Field(examples=["default@1"])
+    policy: str = Field(examples=["default@2"])
     cancel_requested: bool
     error: str | None = None
     progress: Progress | None = None
@@ -186,7 +186,7 @@ class PolicyFacts(_Answer):
 
     id: str
     version: int
-    ref: str = Field(examples=["default@1"])
+    ref: str = Field(examples=["default@2"])
     summary: str
     mode: Literal["live", "shadow"]
     on_failure: Decision
@@ -252,5 +252,5 @@ class Ready(_Answer):
     device: str
     precision: str
     devices: list[str]
-    models: list[str] = Field(examples=[["image-safety-s@1", "scene-heads@1"]])
+    models: list[str] = Field(examples=[["image-safety-s@1", "scenes@1"]])
     workers: int = Field(ge=1)

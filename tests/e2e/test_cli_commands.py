@@ -217,7 +217,7 @@ class TestWeights:
 
     def test_verify_finds_missing_and_changed_files(self, home: Path, tmp_path: Path) -> None:
         weights = tmp_path / "weights"
-        shutil.copytree(ROOT / "weights/lite0", weights / "lite0")
+        shutil.copytree(ROOT / "weights/scenes", weights / "scenes")
 
         def faults() -> tuple[int, set[str | None]]:
             done = moderation(
@@ -226,7 +226,7 @@ class TestWeights:
             return done.code, {row["fault"] for row in done.json()}
 
         assert faults() == (0, {None})
-        binary = weights / "lite0" / "model.bin"
+        binary = weights / "scenes" / "model.bin"
         data = bytearray(binary.read_bytes())
         data[1000] ^= 1
         binary.write_bytes(data)

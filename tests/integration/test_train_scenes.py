@@ -13,6 +13,8 @@ from moderation.models.training.leftout import read_left_out
 from moderation.models.training.scenes.recipe import COMMITTED, Draw, Fold, Recipe, read_recipe
 from moderation.settings import Settings, load_settings
 
+pytest.importorskip("torch", reason="torch is not installed: `make test-torch`")
+pytest.importorskip("safetensors", reason="safetensors is not installed: `make test-torch`")
 pytestmark = pytest.mark.torch
 
 COLOURS = {"weapon": (40, 40, 220), "fire": (240, 120, 20), "smoking": (240, 240, 240)}

@@ -152,7 +152,7 @@ class TestScores:
         }
         assert told["thresholds"]["porn.explicit"] == {"review_at": 0.7, "block_at": 0.95}
         assert [segment["label"] for segment in told["segments"]] == [GUN, GUN]
-        assert (told["policy"], told["duration_s"]) == ("default@1", 60.0)
+        assert (told["policy"], told["duration_s"]) == ("default@2", 60.0)
 
     def test_there_are_none_before_the_verdict(self, gate: Gate) -> None:
         told = gate.client.get(f"/v1/items/{film(gate, decided=False)}/scores").json()
