@@ -119,7 +119,9 @@ def scenes(
         Path | None, typer.Option(metavar="FILE", help="Another recipe than the committed one.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of the CPU; with a GPU, processes that draw pictures.")
+    ] = 2,
     settings_file: Config = None,
     json: Json = False,
 ) -> None:

@@ -32,6 +32,7 @@ CARDS = {
     "image-safety-s": ("RGB", "NCHW", (0, 0, 0), 1),
     "open-nsfw": ("BGR", "NHWC", (104, 117, 123), 1),
     "lite0": ("RGB", "NCHW", (127, 127, 127), 128),
+    "scenes": ("RGB", "NCHW", (127, 127, 127), 128),
     "nsfwjs-inception": ("RGB", "NCHW", (0, 0, 0), 255),
 }
 BATCHES = (1, 2, 3, 8)
@@ -100,10 +101,19 @@ def test_scores_equal_an_independent_computation(network: Loaded) -> None:
     expected = independent(network.spec, network.graph, batch)
     for count in BATCHES:
         outputs = network.backend.start(batch[:count]).result()
-        for values, golden in zip(outputs.values(), expected, strict=True):
+        for (name, values), golden in zip(outputs.items(), expected, strict=True):
             assert (values.dtype, values.shape) == (np.float32, golden[:count].shape)
-            tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
-            np.testing.assert_allclose(values, golden[:count], atol=tolerance)
+            close(network.spec, name, values, golden[:count])
+
+
+def close(spec: ModelSpec, name: str, values: np.ndarray, golden: np.ndarray) -> None:
+    """A cell is a peak or 0, as its neighbours are: of two that are all but equal either may be
+    the peak, so only those count that `detections` would read."""
+    if spec.detector is not None and name == spec.detector.peaks:
+        least = spec.detector.least
+        values, golden = (np.where(v < least, 0.0, v) for v in (values, golden))
+    tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
+    np.testing.assert_allclose(values, golden, atol=tolerance)
 
 
 def test_a_pass_that_nobody_read_does_not_fail_the_next(network: Loaded) -> None:
@@ -113,9 +123,8 @@ def test_a_pass_that_nobody_read_does_not_fail_the_next(network: Loaded) -> None
         network.backend.start(batch[:, :9, :9]).result()
     outputs = network.backend.start(batch[:2]).result()
     expected = independent(network.spec, network.graph, batch[:2])
-    for values, golden in zip(outputs.values(), expected, strict=True):
-        tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
-        np.testing.assert_allclose(values, golden, atol=tolerance)
+    for (name, values), golden in zip(outputs.items(), expected, strict=True):
+        close(network.spec, name, values, golden)
 
 
 def test_the_caller_may_use_its_pixels_again_at_once(network: Loaded) -> None:
@@ -156,7 +165,7 @@ def test_the_backend_says_what_it_runs_on(network: Loaded) -> None:
 
 def test_every_shipped_network_has_a_card_here() -> None:
     specs = read_specs(load_settings().manifests)
-    assert {s.id for s in specs if s.input is not None} == set(CARDS)
+    assert {s.id for s in specs if s.input is not None and s.task != "clip"} == set(CARDS)
 
 
 def test_a_file_that_is_no_graph_is_one_clear_error(settings: Settings) -> None:

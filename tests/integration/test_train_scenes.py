@@ -58,6 +58,7 @@ def recipe() -> Recipe:
         update={
             "side": 64,
             "serve_side": 64,
+            "frozen_side": 64,
             "batch": 4,
             "steps": 40,
             "warm_up": 4,
@@ -136,3 +137,19 @@ def test_what_nobody_knows_costs_nothing() -> None:
     known = focal([heat], [truth], torch.ones(1, 6, dtype=torch.bool))
     assert unknown.item() == 0.0
     assert known.item() > 0.0
+
+
+def test_processes_draw_batches_of_the_same_shape(recipe: Recipe, data: Path) -> None:
+    from moderation.models.training.scenes.batches import batches
+    from moderation.models.training.scenes.pictures import load_pixels, read_pictures
+
+    pictures = read_pictures(data)
+
+    def first(workers: int) -> list[tuple[int, ...]]:
+        drawn = batches(pictures, lambda p: load_pixels(data / p.file), recipe, workers=workers)
+        one = next(drawn)
+        drawn.close()
+        return [tuple(one.pixels.shape), *(tuple(heat.shape) for heat, _, _ in one.levels)]
+
+    assert first(0) == first(2)
+    assert first(2)[0] == (recipe.batch, recipe.side, recipe.side, 3)

@@ -15,6 +15,7 @@ from moderation.errors import SpecError
 
 NETWORKS = {
     "lite0": "moderation.models.nets.lite0:Lite0",
+    "scenes": "moderation.models.nets.scenes:Network",
 }
 """Word in a manifest -> "module:Class". A list, so that no manifest can name any code it likes."""
 

@@ -183,6 +183,18 @@ class Served(nn.Module):
         }
 
 
+class Network(Served):
+    """What the committed safetensors file holds, with the outputs that are served."""
+
+    def __init__(self) -> None:
+        super().__init__(Frozen(Lite0()), Scenes(Lite0()))
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """pixels (n, 3, side, side), scaled -> OUTPUTS, in their order."""
+        found = super().forward(pixels)
+        return {name: found[name] for name in OUTPUTS}
+
+
 def heat_logits(heats: Sequence[Tensor]) -> Tensor:
     """(n, labels): the mean of each label's TOP strongest cells, of all its classes and strides."""
     found = []

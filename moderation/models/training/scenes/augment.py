@@ -191,10 +191,12 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 def _coloured(pixels: Pixels, random: Random) -> Pixels:
     """Contrast, brightness, gamma, saturation and a cast."""
-    values = pixels.astype(np.float32) / 255
-    values **= float(np.exp(random.normal(0, 0.25)))
-    values = (values - 0.5) * float(random.uniform(0.7, 1.3)) + 0.5 + float(random.normal(0, 0.07))
-    grey = values.mean(axis=2, keepdims=True)
-    values = grey + (values - grey) * float(random.uniform(0.5, 1.5))
-    values *= random.normal(1, 0.06, 3).astype(np.float32)
-    return np.asarray(np.clip(values, 0, 1) * 255, np.uint8)
+    table = np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(random.normal(0, 0.25)))
+    table = (table - 0.5) * np.float32(random.uniform(0.7, 1.3)) + 0.5
+    table = np.asarray(table + np.float32(random.normal(0, 0.07)), np.float32)
+    strength = float(random.uniform(0.5, 1.5))
+    saturation = strength * np.eye(3) + (1 - strength) / 3  # around the mean of the channels
+    cast = random.normal(1, 0.06, 3)[:, None]
+    matrix = (255 * cast * saturation).astype(np.float32)
+    values = cv2.transform(np.take(table, pixels), matrix)
+    return np.asarray(np.clip(values, 0, 255), np.uint8)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from moderation.models.nets.scenes import Scenes
-from moderation.models.training.scenes.examples import Load, Sampler
+from moderation.models.nets.scenes import Maps, Scenes
+from moderation.models.training.scenes.batches import Tensors, batches
+from moderation.models.training.scenes.examples import Load
 from moderation.models.training.scenes.front import Front
 from moderation.models.training.scenes.losses import loss
 from moderation.models.training.scenes.pictures import Picture
 from moderation.models.training.scenes.recipe import Recipe
-from moderation.models.training.scenes.targets import Batch, collate
 
-AHEAD = 3
-"""Batches that are drawn ahead."""
 SAVE_EVERY = 100
 LOG_EVERY = 20
 
@@ -51,9 +47,11 @@ def fit(
     state: Path | None = None,
     watch: Watch | None = None,
     device: torch.device | None = None,
+    workers: int = 0,
 ) -> Scenes:
     """Train and return the averaged weights. `state`: a file that the run continues from where
-    it exists, and writes to now and then; it belongs to one recipe and one set of pictures."""
+    it exists, and writes to now and then; it belongs to one recipe and one set of pictures.
+    workers: processes that draw pictures, see `batches`. CUDA computes in bf16, losses in f32."""
     device = device or torch.device("cpu")
     scenes = scenes.to(device, memory_format=torch.channels_last).train()
     averaged = {name: value.detach().clone() for name, value in scenes.state_dict().items()}
@@ -69,9 +67,10 @@ def fit(
     torch.manual_seed(recipe.seed + done)
     totals: dict[str, float] = {}
     since = time.monotonic()
-    for step, batch in zip(
-        range(done + 1, recipe.steps + 1), _batches(pictures, load, recipe, done), strict=False
-    ):
+    drawn = batches(
+        pictures, load, recipe, done=done, workers=workers, pinned=device.type == "cuda"
+    )
+    for step, batch in zip(range(done + 1, recipe.steps + 1), drawn, strict=False):
         parts = _train(scenes, front, batch, recipe, optimiser, device)
         schedule.step()
         _average(averaged, scenes, min(recipe.average, (1 + step) / (10 + step)))
@@ -93,26 +92,28 @@ def fit(
 def _train(
     scenes: Scenes,
     front: Front,
-    batch: Batch,
+    batch: Tensors,
     recipe: Recipe,
     optimiser: torch.optim.Optimizer,
     device: torch.device,
 ) -> dict[str, float]:
-    fine, embedding = front(batch.pixels)
-
-    def on_device(array: Any) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
+    batch = batch.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        fine, embedding = front(batch.pixels)
+        maps: Maps = scenes(fine.to(memory_format=torch.channels_last))
     total, parts = loss(
-        scenes(fine.to(memory_format=torch.channels_last)),
-        embedding,
-        logit=on_device(batch.logit),
-        top=on_device(batch.top),
-        known=on_device(batch.known),
-        clean=on_device(batch.clean),
-        levels=[
-            (on_device(one.heat), on_device(one.box), on_device(one.weight)) for one in batch.levels
-        ],
+        Maps(
+            maps.logits.float(),
+            maps.pooled.float(),
+            tuple(heat.float() for heat in maps.heats),
+            tuple(sides.float() for sides in maps.sides),
+        ),
+        embedding.float(),
+        logit=batch.logit,
+        top=batch.top,
+        known=batch.known,
+        clean=batch.clean,
+        levels=batch.levels,
         weights=recipe.losses,
     )
     optimiser.zero_grad(set_to_none=True)
@@ -149,26 +150,6 @@ def _average(averaged: dict[str, Tensor], scenes: Scenes, decay: float) -> None:
                 averaged[name].lerp_(value, 1 - decay)
             else:
                 averaged[name].copy_(value)
-
-
-def _batches(pictures: Sequence[Picture], load: Load, recipe: Recipe, done: int) -> Iterator[Batch]:
-    """Batches drawn ahead by a thread: pixels cost a tenth of a step, beside it."""
-    random = np.random.default_rng((recipe.seed, done))
-    sampler = Sampler(pictures, recipe, load, random)
-
-    def drawn() -> Batch:
-        return collate([sampler.draw() for _ in range(recipe.batch)])
-
-    with ThreadPoolExecutor(1, thread_name_prefix="draw") as pool:
-        waiting: list[Future[Batch]] = [pool.submit(drawn) for _ in range(AHEAD)]
-        try:
-            while True:
-                batch = waiting.pop(0).result()
-                waiting.append(pool.submit(drawn))
-                yield batch
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _save(

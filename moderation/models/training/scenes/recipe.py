@@ -54,12 +54,14 @@ class Losses(_Part):
 
 
 class Recipe(_Part):
-    """`side` is the picture's in training, `serve_side` that of measuring and serving."""
+    """`side` is the picture's in training, `serve_side` that of measuring and serving,
+    `frozen_side` that of the published features behind look-alikes and logistics."""
 
     id: str
     version: str
     side: int = Field(multiple_of=32)
     serve_side: int = Field(multiple_of=32)
+    frozen_side: int = Field(multiple_of=32)
     batch: int = Field(ge=2)
     steps: int = Field(ge=1)
     clean_side: tuple[int, int]

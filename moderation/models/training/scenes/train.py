@@ -59,8 +59,10 @@ def train(
     pictures = read_pictures(datasets.dataset_dir(settings))
     load = loader(settings)
     left_out = recipe.folds[fold] if fold is not None else Fold()
-    front = _front(trunk(settings), recipe.side, where, threads)
-    embeddings = frozen_features(pictures, load, front, recipe, settings, progress)
+    embeddings = frozen_features(
+        pictures, load, _front(trunk(settings), recipe.frozen_side, where, threads), recipe,
+        settings, progress,
+    )  # fmt: skip
     clusters = datasets.look_alikes(embeddings, [picture.source for picture in pictures])
     allowed = datasets.trainable([picture.file for picture in pictures], clusters)
     rows = [i for i, p in enumerate(pictures) if allowed[i] and not left_out.leaves_out(p)]
@@ -78,9 +80,11 @@ def train(
         if watch is not None:
             watch(step)
 
+    front = _front(trunk(settings), recipe.side, where, threads)
     fitted = fit(
         network, front, training, load, recipe,
         state=folder / "state.pt", watch=told, device=where,
+        workers=threads if where.type == "cuda" else 0,
     )  # fmt: skip
     served = Served(Frozen(trunk(settings)), fitted.cpu()).eval()
     served.probe.load_state_dict(probe.state_dict())
@@ -122,7 +126,7 @@ def frozen_features(
     progress: Progress | None = None,
 ) -> F32:
     """Published features (n, 1280) of whole pictures, first shrunk to PROBE_SIDE; cached."""
-    names = "\n".join([str(recipe.side), *(picture.file for picture in pictures)])
+    names = "\n".join([str(recipe.frozen_side), *(picture.file for picture in pictures)])
     key = hashlib.sha256(names.encode()).hexdigest()[:16]
     path = datasets.cache_dir(settings) / recipe.id / f"features-{key}.npy"
     if path.is_file():
@@ -131,8 +135,8 @@ def frozen_features(
     for start in range(0, len(pictures), recipe.batch):
         part = pictures[start : start + recipe.batch]
         small = [shrink(load(picture), PROBE_SIDE) for picture in part]
-        squares = [augment.stretched(picture, recipe.side) for picture in small]
-        rows.append(front(np.stack(squares))[1].float().cpu().numpy())
+        squares = [augment.stretched(picture, recipe.frozen_side) for picture in small]
+        rows.append(front(torch.from_numpy(np.stack(squares)))[1].float().cpu().numpy())
         if progress is not None:
             progress("frozen features", start + len(part), len(pictures))
     found = np.concatenate(rows)
