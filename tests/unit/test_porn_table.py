@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from moderation.models.spec import ModelSpec, read_specs
-from moderation.models.training import porn_table
+from moderation.models.training import ordinary, porn_table
+from moderation.models.training.leftout import write_left_out
 from moderation.models.training.porn_table import OPTIONAL, THREE, TWO, middle, rows, table
 from moderation.settings import Settings, load_settings
 
@@ -100,3 +101,16 @@ class TestCache:
         for one in (first, more, changed):
             porn_table.cached("x", ["a", "b", "c"], Image.open, [one, *specs[1:]], settings)
         assert scored == [3, 3]
+
+
+def test_scores_of_ordinary_pictures_are_kept_as_left_out_scores(tmp_path: Path) -> None:
+    chance = np.array([0.9, 0.25, 0.0])
+    files = [f"safe/{n}.webp" for n in range(3)]
+    told = ordinary.as_left_out(files, ["a", "a", "b"], {"porn.explicit": chance})
+    assert ordinary.read_ordinary(tmp_path) is None
+    write_left_out(tmp_path / ordinary.NAME, told)
+    found = ordinary.read_ordinary(tmp_path)
+    assert found is not None
+    rows = found.of("porn.explicit")
+    assert rows.ordinary.all()
+    np.testing.assert_allclose(1 / (1 + np.exp(-rows.logits)), chance, atol=1e-6)

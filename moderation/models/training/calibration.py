@@ -95,10 +95,14 @@ def out_of_fold(method: Method, logits: F64, truth: Flags, folds: NDArray[np.int
     return found
 
 
-def calibrate(scores: LabelScores, rounds: int = 200) -> CalibrationReport | None:
-    """The better calibration of one label. None: too few sources to measure one."""
+def calibrate(
+    scores: LabelScores, rounds: int = 200, folds: NDArray[np.int64] | None = None
+) -> CalibrationReport | None:
+    """The better calibration of one label. folds: (n,) of the rows that are no twins; by default
+    whole sources. None: too few sources to measure one."""
     scores = scores.where(~scores.twins)
-    folds = source_folds(scores.sources, scores.truth)
+    if folds is None:
+        folds = source_folds(scores.sources, scores.truth)
     if folds is None:
         return None
     truth = scores.truth

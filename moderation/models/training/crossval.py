@@ -21,7 +21,8 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
-    """Logits of one left-out source of positives, and of one left-out fold of negatives.
+    """Logits of one left-out source of positives, and of one left-out fold of negatives, with the
+    rows that they belong to.
 
     `inside`: the negatives are the source's own (clips), not ordinary pictures.
     """
@@ -30,6 +31,7 @@ class Fold:
     positives: F32
     negatives: F32
     negative_rows: NDArray[np.int64]
+    positive_rows: NDArray[np.int64]
     inside: bool = False
 
 
@@ -58,12 +60,14 @@ def leave_sources_out(data: Examples, task: Task, progress: Progress | None = No
         own = data.sources == source
         keep = ~own & ~np.isin(data.sources, list(fold))
         head = fit_head(data.features[keep], data.truth[keep], c=task.c)
-        rows = np.flatnonzero(ordinary)
-        positives = head(data.features[own & data.truth])
-        folds.append(Fold(source, positives, head(data.features[rows]), rows))
+        rows, shown = np.flatnonzero(ordinary), np.flatnonzero(own & data.truth)
+        positives = head(data.features[shown])
+        folds.append(Fold(source, positives, head(data.features[rows]), rows, shown))
         if fold is SAFE_FOLDS[0] and (own & clip & ~data.truth).any():
             rows = np.flatnonzero(own & ~data.truth)
-            folds.append(Fold(source, positives, head(data.features[rows]), rows, inside=True))
+            folds.append(
+                Fold(source, positives, head(data.features[rows]), rows, shown, inside=True)
+            )
         if progress is not None:
             progress(f"left out: {task.label}", index + 1, len(jobs))
     return folds
@@ -111,14 +115,16 @@ def pooled(folds: list[Fold]) -> tuple[F32, F32]:
     )
 
 
-def ordinary_logits(folds: list[Fold], count: int) -> F32:
+def mean_logits(folds: list[Fold], count: int) -> F32:
     """Row -> the mean logit that heads without its source gave it; NaN for other rows.
 
     count: rows of the examples.
     """
     total, times = np.zeros(count), np.zeros(count)
     for fold in folds:
-        if not fold.inside:
-            np.add.at(total, fold.negative_rows, fold.negatives)
-            np.add.at(times, fold.negative_rows, 1)
+        np.add.at(total, fold.negative_rows, fold.negatives)
+        np.add.at(times, fold.negative_rows, 1)
+        if not fold.inside:  # its positives are those of another fold
+            np.add.at(total, fold.positive_rows, fold.positives)
+            np.add.at(times, fold.positive_rows, 1)
     return np.where(times > 0, total / np.maximum(times, 1), np.nan).astype(np.float32)

@@ -89,6 +89,32 @@ def bootstrap(
     return (float(low), float(high))
 
 
+def bootstrap_groups(
+    figure: Callable[[Scores, Scores], float],
+    scores: Scores,
+    truth: NDArray[np.bool_],
+    groups: Sequence[str],
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """95 % percentile interval of a figure, whole groups drawn anew: what lies in one group is no
+    second witness. scores, truth, groups: (n,)."""
+    names = np.asarray(groups, np.str_)
+    members = [np.flatnonzero(names == one) for one in sorted(set(groups))]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(rounds):
+        picks = rng.integers(len(members), size=len(members)).tolist()
+        rows = np.concatenate([members[pick] for pick in picks])
+        if truth[rows].any() and not truth[rows].all():
+            drawn.append(figure(scores[rows][truth[rows]], scores[rows][~truth[rows]]))
+    if not drawn:
+        return (math.nan, math.nan)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return (float(low), float(high))
+
+
 def at_prevalence(truth: NDArray[np.bool_], prevalence: float | None) -> NDArray[np.float64]:
     """Weights (n,) that sum to 1 and under which positives are `prevalence` of all; None: as
     they come."""

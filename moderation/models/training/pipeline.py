@@ -18,10 +18,11 @@ from moderation.models.training.crossval import (
     SourceFigures,
     figures,
     leave_sources_out,
-    ordinary_logits,
+    mean_logits,
     pooled,
 )
 from moderation.models.training.heads import Head, fit_head, fit_platt, sigmoid
+from moderation.models.training.leftout import FILE, LeftOut, write_left_out
 from moderation.models.training.recipe import TASKS, Examples, Task, clip_samples
 from moderation.settings import Settings
 
@@ -35,10 +36,8 @@ F32 = NDArray[np.float32]
 class TrainedHead:
     """One label's head with its calibration and what the evaluation found.
 
-    `ordinary`: file -> calibrated score of every ordinary picture, by heads that were not
-    trained on its source. `recall_of`: left-out source -> scores of its positives.
-    `held_out`, `held_out_positives`: the same by the shipped head, over the tenth that it was
-    not trained on (of sources that it was). `trained_on`: (positives, negatives).
+    `left_out`: what heads that were not trained on a picture's source said of it. `trained_on`:
+    (positives, negatives).
     """
 
     task: Task
@@ -47,10 +46,7 @@ class TrainedHead:
     figures: tuple[SourceFigures, ...]
     pooled_auc: float
     calibration_error: float
-    ordinary: dict[str, float]
-    recall_of: dict[str, F32]
-    held_out: dict[str, float]
-    held_out_positives: F32
+    left_out: LeftOut
     trained_on: tuple[int, int]
 
 
@@ -142,6 +138,8 @@ def train_heads(
     result = TrainResult(folder, digest, len(content), heads)
     manifest = manifest_text(result, features.encoder_spec(settings))
     (folder / "model.toml").write_text(manifest, "utf-8")
+    (only,) = heads  # one file holds the scores of one head
+    write_left_out(folder / FILE, only.left_out)
     return result
 
 
@@ -157,10 +155,6 @@ def train_one(data: Data, task: Task, progress: Progress | None = None) -> Train
     a, b = fit_platt(np.concatenate([positives, negatives]), truth)
     keep = datasets.trainable(examples.files.tolist(), examples.clusters)
     head = fit_head(examples.features[keep], examples.truth[keep], c=task.c)
-    shipped = sigmoid(a * head(examples.features) + b).astype(np.float32)
-    aside = np.asarray([datasets.is_held_out(file) for file in examples.files.tolist()])
-    ordinary = np.asarray([file.startswith("safe/") for file in examples.files.tolist()])
-    logits = ordinary_logits(folds, len(examples))
     return TrainedHead(
         task=task,
         head=head,
@@ -170,21 +164,13 @@ def train_one(data: Data, task: Task, progress: Progress | None = None) -> Train
         calibration_error=metrics.calibration_error(
             sigmoid(a * positives + b), sigmoid(a * negatives + b)
         ),
-        ordinary={
-            str(examples.files[row]): float(sigmoid(a * logits[row] + b))
-            for row in np.flatnonzero(~np.isnan(logits))
-        },
-        recall_of={
-            source: np.concatenate(
-                [sigmoid(a * f.positives + b) for f in folds if f.source == source]
-            ).astype(np.float32)
-            for source in sorted({fold.source for fold in folds})
-        },
-        held_out={
-            str(examples.files[row]): float(shipped[row])
-            for row in np.flatnonzero(aside & ordinary)
-        },
-        held_out_positives=shipped[aside & examples.truth],
+        left_out=LeftOut(
+            files=examples.files,
+            sources=examples.sources,
+            truth={task.label: examples.truth.astype(np.int8)},
+            score={task.label: mean_logits(folds, len(examples))},
+            calibration={task.label: np.asarray((a, b))},
+        ),
         trained_on=(int(examples.truth[keep].sum()), int((~examples.truth[keep]).sum())),
     )
 

@@ -120,14 +120,14 @@ def score(
     return {key: np.concatenate(found).astype(np.float64) for key, found in parts.items()}
 
 
-def cached(
+def scored(
     name: str,
     files: Sequence[str],
     open_picture: Open,
     specs: Sequence[ModelSpec],
     settings: Settings,
-) -> tuple[dict[str, Scores], Scores]:
-    """porn.explicit by model, and porn.sexy of the one that answers it."""
+) -> dict[tuple[str, str], Scores]:
+    """`score`, kept in the cache under `name` and a key of all that it depends on."""
     told = "\n".join([*(_told(spec) for spec in specs), str(CLOSE_UP), *files])
     key = hashlib.sha256(told.encode()).hexdigest()[:16]
     path = datasets.cache_dir(settings) / "porn" / f"{name}-{key}.npz"
@@ -140,8 +140,20 @@ def cached(
             np.savez(stream, allow_pickle=False, **columns)
         part.replace(path)
     with np.load(path, allow_pickle=False) as stored:
-        explicit = {spec.ref: stored[f"{EXPLICIT}|{spec.ref}"] for spec in specs}
-        return explicit, stored[f"{SEXY}|{OPTIONAL}"]
+        named = {column: column.partition("|") for column in stored.files}
+        return {(label, ref): stored[column] for column, (label, _, ref) in named.items()}
+
+
+def cached(
+    name: str,
+    files: Sequence[str],
+    open_picture: Open,
+    specs: Sequence[ModelSpec],
+    settings: Settings,
+) -> tuple[dict[str, Scores], Scores]:
+    """porn.explicit by model, and porn.sexy of the one that answers it."""
+    found = scored(name, files, open_picture, specs, settings)
+    return {spec.ref: found[EXPLICIT, spec.ref] for spec in specs}, found[SEXY, OPTIONAL]
 
 
 def _told(spec: ModelSpec) -> str:

@@ -17,7 +17,6 @@ from moderation.models.training.fights.recipe import Recipe
 from moderation.models.training.heads import F32, F64, Head
 
 Progress = Callable[[str, int, int], None]
-ROUNDS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +102,12 @@ def figures(scores: F32, clips: Sequence[Clip], recipe: Recipe) -> list[Figure]:
 def figure(name: str, scores: F32, truth: NDArray[np.bool_], clips: Sequence[Clip]) -> Figure:
     """AUC and recall with an interval over cameras: clips of one camera are no two witnesses."""
     groups = [f"{clip.source}/{clip.camera}" for clip in clips]
-    members = [np.flatnonzero([group == one for group in groups]) for one in sorted(set(groups))]
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(ROUNDS):
-        picks = rng.integers(len(members), size=len(members)).tolist()
-        rows = np.concatenate([members[pick] for pick in picks])
-        if truth[rows].any() and not truth[rows].all():
-            drawn.append(metrics.auc(scores[rows][truth[rows]], scores[rows][~truth[rows]]))
-    low, high = np.quantile(drawn, (0.025, 0.975))
     fights, others = scores[truth], scores[~truth]
     return Figure(
         name=name,
         fights=len(fights),
         others=len(others),
         auc=metrics.auc(fights, others),
-        interval=(float(low), float(high)),
+        interval=metrics.bootstrap_groups(metrics.auc, scores, truth, groups),
         recall_5=metrics.recall_at(fights, others, 0.05),
     )
