@@ -73,26 +73,32 @@ def _painted(seed: int) -> bytes:
 def dividing(bodies: Sequence[bytes], settings: Settings) -> Policy:
     """A policy whose thresholds lie among the scores that the pictures have: the shipped ones
     pass every ordinary picture, and then agreement would say nothing. Scores a sample here."""
-    policy = load_policies()["default"]
-    scorer = load_scorer(settings)
-    try:
-        with DecoderPool.from_settings(settings) as pool:
-            analyser = Analyser(scorer, pool, settings)
-            step = max(1, len(bodies) // SAMPLE)
-            found = [
-                to_verdict(
-                    analyser.analyse(body, policy), id="x", policy=policy, models=(), device=None
-                ).scores
-                for body in bodies[::step]
-            ]
-    finally:
-        scorer.close()
+    found = [one.scores for one in here(bodies[:: max(1, len(bodies) // SAMPLE)], settings)]
     scores = {label: np.array([one[label] for one in found]) for label in found[0]}
     rules = tuple(
         Rule(label=x, review_at=_between(v, REVIEWED), block_at=_between(v, BLOCKED))
         for x, v in scores.items()
     )
     return Policy(id="dividing", version=1, rules=rules)
+
+
+def here(
+    bodies: Sequence[bytes], settings: Settings, policy: Policy | None = None
+) -> list[Verdict]:
+    """The verdicts in this process, with no queue; policy: by default the shipped default."""
+    policy = load_policies()["default"] if policy is None else policy
+    scorer = load_scorer(settings)
+    try:
+        with DecoderPool.from_settings(settings) as pool:
+            analyser = Analyser(scorer, pool, settings)
+            return [
+                to_verdict(
+                    analyser.analyse(body, policy), id="x", policy=policy, models=(), device=None
+                )
+                for body in bodies
+            ]
+    finally:
+        scorer.close()
 
 
 def _between(values: NDArray[np.float64], share: float) -> float:
