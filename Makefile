@@ -44,7 +44,7 @@ test: install-dev lint  ## checks and all tests that need no torch; names what w
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
-	$(TORCH_VENV)/bin/python -m pytest -m torch
+	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers
 	$(BIN)/ruff check .
@@ -81,7 +81,7 @@ $(VENV)/.weights: $(VENV)/.runtime $(MANIFESTS)
 
 $(TORCH_VENV)/.torch: pyproject.toml constraints.txt
 	$(call venv,$(TORCH_VENV))
-	$(TORCH_VENV)/bin/pip install --quiet -c constraints.txt $(TORCH) -e '.[dev]'
+	$(TORCH_VENV)/bin/pip install --quiet -c constraints.txt $(TORCH) safetensors onnx -e '.[dev]'
 	@touch $@
 
 $(PEERS_VENV)/.peers: benchmarks/peers.txt
