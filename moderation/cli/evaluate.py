@@ -17,26 +17,56 @@ from moderation.cli.out import (
     progress,
     table,
 )
+from moderation.errors import ConfigError
 
 if TYPE_CHECKING:
     from moderation.models.training.evaluate import EvalReport
 
 
 def evaluate(
-    what: Annotated[Path, typer.Argument(metavar="DIR|MANIFEST", show_default=False)],
+    what: Annotated[
+        Path | None, typer.Argument(metavar="[DIR|MANIFEST]", show_default=False)
+    ] = None,
     policy: Annotated[str | None, typer.Option(help="Whose thresholds are judged.")] = None,
+    left_out: Annotated[
+        bool,
+        typer.Option("--left-out", help="Figures on sources left out of training, and targets."),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="ID", help="With --left-out: of one model alone.")
+    ] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="With --left-out: as README, or a model's card, shows it."),
+    ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="With --left-out: bring README and cards up to date.")
+    ] = False,
     settings_file: Config = None,
     json: Json = False,
 ) -> int:
     """Measure the verdicts on labelled pictures: precision, recall, AUC, confusion.
 
     A folder has one folder a label (`violence.weapon`, …) and `safe` for ordinary pictures; a
-    manifest is a CSV. Exit code 3 when a picture could not be analysed.
+    manifest is a CSV. Exit code 3 when a picture could not be analysed. With --left-out nothing is
+    scored: the scores that training kept beside the models are counted.
     """
-    from moderation.models.training.evaluate import run_eval
     from moderation.settings import load_settings
 
-    report = run_eval(what, load_settings(settings_file), policy, progress)
+    settings = load_settings(settings_file)
+    if left_out:
+        if what is not None or policy is not None:
+            raise ConfigError("--left-out takes neither pictures nor a policy")
+        from moderation.cli.left_out import left_out as figures_left_out
+
+        return figures_left_out(settings, model, json=json, text=markdown, write=write)
+    if model is not None or markdown or write:
+        raise ConfigError("--model, --markdown and --write go with --left-out")
+    if what is None:
+        raise ConfigError("name a folder or a manifest of pictures, or --left-out")
+    from moderation.models.training.evaluate import run_eval
+
+    report = run_eval(what, settings, policy, progress)
     if json:
         answer(report.to_json())
     else:

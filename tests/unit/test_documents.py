@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from moderation.cli.app import build
-from moderation.models.spec import read_spec
+from moderation.cli.app import build, main
+from moderation.models.spec import read_spec, read_specs
+from moderation.models.training import figures_text
+from moderation.models.training.leftout import Measured, read_measured
 from moderation.policy import parse_policy
 from moderation.tasks import webhooks
 from moderation.types import Verdict
@@ -70,27 +72,24 @@ class TestWebhook:
         assert not genuine("whsec_" + base64.b64encode(b"x" * 24).decode(), now, self.BODY)
 
 
-@pytest.mark.parametrize("label", ["weapon", "fire", "fight", "smoking"])
-def test_the_figures_are_those_of_the_manifest(label: str) -> None:
-    (row,) = re.findall(rf"^\| `\w+\.{label}`.*$", README, re.MULTILINE)
-    metrics = [
-        metric
-        for model in ("scene-heads", "scenes")
-        for metric in read_spec(ROOT / "weights" / model / "model.toml").metrics
-        if metric.label.endswith(f".{label}") and "(inside)" not in metric.data
-    ]
-
-    def values(name: str) -> list[float]:
-        return [metric.value for metric in metrics if metric.name == name]
-
-    areas, recalls = values("auc"), values("recall_at_2_percent")
-    assert f"AUC {span(areas, 3)}, recall {span(recalls, 2)}" in row
+@pytest.fixture(scope="module")
+def measured() -> tuple[Measured, ...]:
+    return read_measured(read_specs(ROOT / "weights"), ROOT / "weights")
 
 
-def span(values: list[float], digits: int) -> str:
-    """`0.895-0.910`, or one number where all are the same."""
-    ends = [f"{value:.{digits}f}" for value in (min(values), max(values))]
-    return "-".join(dict.fromkeys(ends))
+def test_the_figures_are_those_that_the_command_prints(
+    measured: tuple[Measured, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", "--left-out", "--markdown"]) == 0
+    assert figures_text.between(README) == capsys.readouterr().out.strip()
+    assert {one.spec.id for one in measured} >= {"scenes", "fights", "scene-heads"}
+
+
+def test_cards_show_the_same_figures(measured: tuple[Measured, ...]) -> None:
+    for one in measured:
+        card = (ROOT / "weights" / one.spec.id / "README.md").read_text("utf-8")
+        told = figures_text.section(one.spec.id, one.left_out, one.boxes, clips=one.clips)
+        assert figures_text.between(card) == told, one.spec.id
 
 
 def test_every_command_is_in_the_table() -> None:

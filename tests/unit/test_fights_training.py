@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.errors import ConfigError, WeightsError
+from moderation.errors import ConfigError
 from moderation.models.spec import read_spec
 from moderation.models.training.datasets import Clip
 from moderation.models.training.fights import export, graph, measure
@@ -152,30 +152,6 @@ def test_what_is_written_reads_as_a_clip_model(tmp_path: Path) -> None:
     scores = read_left_out(folder / "left-out.npz").of("violence.fight")
     assert scores.truth.tolist() == [clip.fight for clip in CLIPS]
     np.testing.assert_allclose(scores.logits, trained.scores)
-
-
-def test_the_card_keeps_its_words_and_gets_its_tables() -> None:
-    found = [measure.Figure("hockey", 6, 5, 0.91, (0.8, 0.99), 0.5)]
-    told = export.table(found)
-    card = export.fill_card(f"before\n{export.BEGIN}\nold\n{export.END}\nafter\n", told)
-    assert card.startswith("before\n")
-    assert card.endswith("after\n")
-    assert "| hockey | 6 / 5 | 0.910 (0.800 to 0.990) | 0.50 |" in card
-    assert "old" not in card
-    assert export.fill_card(card, told) == card
-    with pytest.raises(WeightsError, match="no place"):
-        export.fill_card("nothing", told)
-
-
-def test_what_reaches_a_threshold_is_counted_after_calibration() -> None:
-    truth = np.array([clip.fight for clip in CLIPS])
-    scores = np.where(truth, 2.0, -2.0).astype(np.float32)
-    scores[0] = -2.0  # a fight that is missed
-    missed = (truth.sum() - 1) / truth.sum()
-    rows = export.reached(scores, CLIPS, (1.0, 0.0)).splitlines()
-    assert f"| 0.8 | {missed:.3f} | 0.000 |" in rows  # sigmoid(2) is 0.88
-    assert "| 0.9 | 0.000 | 0.000 |" in rows
-    assert f"| 0.9 | {missed:.3f} | 0.000 |" in export.reached(scores, CLIPS, (2.0, 0.0))
 
 
 def test_the_shipped_recipe_is_read(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ nor, for its counterpart, the source of the ordinary pictures it is compared wit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.models.training import metrics
 from moderation.models.training.heads import fit_head
 from moderation.models.training.recipe import SAFE_FOLDS, Examples, Task
 
@@ -33,19 +31,6 @@ class Fold:
     negative_rows: NDArray[np.int64]
     positive_rows: NDArray[np.int64]
     inside: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFigures:
-    """One left-out source: figures against ordinary pictures that were left out, too."""
-
-    source: str
-    positives: int
-    negatives: int
-    auc: float
-    auc_interval: tuple[float, float]
-    recall_2: float
-    """Recall at 2 % false positives."""
 
 
 def leave_sources_out(data: Examples, task: Task, progress: Progress | None = None) -> list[Fold]:
@@ -71,39 +56,6 @@ def leave_sources_out(data: Examples, task: Task, progress: Progress | None = No
         if progress is not None:
             progress(f"left out: {task.label}", index + 1, len(jobs))
     return folds
-
-
-def figures(folds: list[Fold]) -> list[SourceFigures]:
-    """Per left-out source; clips first against ordinary pictures, then among themselves."""
-    found = []
-    for inside in (False, True):
-        for source in sorted({fold.source for fold in folds if fold.inside is inside}):
-            mine = [f for f in folds if f.source == source and f.inside is inside]
-            # Each fold's model has its own scale: figures are per fold, then averaged by size.
-            weights = np.asarray([len(f.negatives) for f in mine], float)
-            areas = [metrics.auc(f.positives, f.negatives) for f in mine]
-            intervals = [
-                metrics.bootstrap(metrics.auc, f.positives, f.negatives, rounds=100) for f in mine
-            ]
-            recalls = [metrics.recall_at(f.positives, f.negatives, 0.02) for f in mine]
-            found.append(
-                SourceFigures(
-                    source=f"{source} (inside)" if inside else source,
-                    positives=len(mine[0].positives),
-                    negatives=int(weights.sum()),
-                    auc=_mean(areas, weights),
-                    auc_interval=(
-                        _mean([low for low, _ in intervals], weights),
-                        _mean([high for _, high in intervals], weights),
-                    ),
-                    recall_2=_mean(recalls, weights),
-                )
-            )
-    return found
-
-
-def _mean(values: list[float], weights: NDArray[np.floating]) -> float:
-    return float(np.average(values, weights=weights)) if len(values) else math.nan
 
 
 def pooled(folds: list[Fold]) -> tuple[F32, F32]:

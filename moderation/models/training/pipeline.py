@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.models.spec import ModelSpec
-from moderation.models.training import datasets, features, metrics
+from moderation.models.training import datasets, features, figures, metrics
 from moderation.models.training.crossval import (
-    SourceFigures,
-    figures,
     leave_sources_out,
     mean_logits,
     pooled,
@@ -43,7 +41,6 @@ class TrainedHead:
     task: Task
     head: Head
     calibration: tuple[float, float]
-    figures: tuple[SourceFigures, ...]
     pooled_auc: float
     calibration_error: float
     left_out: LeftOut
@@ -60,19 +57,21 @@ class TrainResult:
     heads: tuple[TrainedHead, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per label and left-out source, JSON-ready."""
+        """One row per label and left-out source, JSON-ready; "(inside)" where frames of clips are
+        compared with others of their own source."""
         return [
             {
-                "label": trained.task.label,
-                "left_out": item.source,
-                "positives": item.positives,
-                "negatives": item.negatives,
-                "auc": round(item.auc, 4),
-                "auc_95": [round(value, 4) for value in item.auc_interval],
-                "recall_at_2_percent": round(item.recall_2, 3),
+                "label": row.label,
+                "left_out": row.left_out + (" (inside)" if row.what == "same source" else ""),
+                "positives": row.positives,
+                "negatives": row.negatives,
+                "auc": round(area.value, 4),
+                "auc_95": [round(value, 4) for value in area.interval],
+                "recall_at_2_percent": round(recall.value, 3),
             }
             for trained in self.heads
-            for item in trained.figures
+            for row in figures.rows(f"{ID}@{VERSION}", trained.left_out)
+            if (area := row.figure(figures.AUC)) and (recall := row.figure(figures.RECALL))
         ]
 
 
@@ -159,7 +158,6 @@ def train_one(data: Data, task: Task, progress: Progress | None = None) -> Train
         task=task,
         head=head,
         calibration=(a, b),
-        figures=tuple(figures(folds)),
         pooled_auc=metrics.auc(positives, negatives),
         calibration_error=metrics.calibration_error(
             sigmoid(a * positives + b), sigmoid(a * negatives + b)

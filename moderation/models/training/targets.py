@@ -24,6 +24,8 @@ TARGETS: Mapping[str, Target] = {
 """By label, for single pictures."""
 CLIPS: Mapping[str, Target] = {"violence.fight": Target(auc=0.92)}
 """By label, for clips: on new cameras and on other people's films alike."""
+CCTV = "fight-detection-surv-dataset"
+"""The source of clips whose cameras are told apart."""
 CALIBRATION_ERROR = 0.03
 """The most, for every label: expected calibration error, 15 bins of equal mass."""
 FALSE_POSITIVES: Mapping[str, tuple[float, float]] = {"porn.explicit": (0.01, 0.001)}

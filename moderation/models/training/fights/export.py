@@ -1,4 +1,4 @@
-"""The files of `fights`: network, manifest, left-out scores, the card's table of figures."""
+"""The files of `fights`: network, manifest, left-out scores."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from moderation.errors import WeightsError
 from moderation.models.training.datasets import Clip
 from moderation.models.training.fights.measure import Figure
 from moderation.models.training.fights.recipe import Recipe
-from moderation.models.training.heads import F32, sigmoid
+from moderation.models.training.heads import F32
 from moderation.models.training.leftout import LeftOut
 from moderation.models.weights import sha256_of
 
 LABEL = "violence.fight"
-THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.965)
-BEGIN, END = "<!-- figures: written by training -->", "<!-- end of figures -->"
 
 
 def save_network(network: ov.Model, folder: Path) -> Path:
@@ -88,7 +85,7 @@ def manifest(
 
 
 def table(found: Sequence[Figure]) -> str:
-    """The figures as the card shows them."""
+    """The figures in short."""
     lines = [
         "| Left out | Fights / others | AUC (95 %, over cameras) | Recall at 5 % false positives |",
         "|---|---|---|---|",
@@ -100,27 +97,3 @@ def table(found: Sequence[Figure]) -> str:
             f"| {one.auc:.3f} ({low:.3f} to {high:.3f}) | {one.recall_5:.2f} |"
         )
     return "\n".join(lines)
-
-
-def reached(scores: F32, clips: Sequence[Clip], calibration: tuple[float, float]) -> str:
-    """How many left-out clips reach a threshold of the policy, as the card shows it."""
-    a, b = calibration
-    truth = np.array([clip.fight for clip in clips])
-    chance = sigmoid(a * scores.astype(np.float64) + b)
-    lines = [
-        f"| Score at least | Fights ({truth.sum()}) | Others ({(~truth).sum()}) |",
-        "|---|---|---|",
-    ]
-    for least in THRESHOLDS:
-        hit = chance >= least
-        lines.append(f"| {least} | {hit[truth].mean():.3f} | {hit[~truth].mean():.3f} |")
-    return "\n".join(lines)
-
-
-def fill_card(card: str, told: str) -> str:
-    """The card with its tables replaced. Raises WeightsError where it has no place for them."""
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise WeightsError("the card has no place for the figures")
-    return f"{before}{BEGIN}\n\n{told}\n\n{END}{after}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moderation.models.training import datasets
+from moderation.models.training import datasets, figures_text
 from moderation.models.training.datasets import Clip
 from moderation.models.training.fights import export, features, graph, measure
 from moderation.models.training.fights.clips import Fold, folds
@@ -91,9 +91,7 @@ def train(
     (folder / "model.toml").write_text(manifest, "utf-8")
     card = folder / "README.md"
     if card.is_file():
-        figures = export.table(trained.figures)
-        reached = export.reached(trained.scores, clips, trained.calibration)
-        text = export.fill_card(card.read_text("utf-8"), f"{figures}\n\n{reached}")
+        text = figures_text.card(card.read_text("utf-8"), recipe.id, told, clips=True)
         card.write_text(text, "utf-8")
     return trained
 

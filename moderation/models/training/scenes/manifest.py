@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.errors import WeightsError
 from moderation.models.nets.scenes import CLASSES, CLASSES_OF, LABELS
 from moderation.models.training import metrics
 from moderation.models.training.leftout import BoxFigure, LeftOut
@@ -21,7 +20,6 @@ LEAST = 0.1
 EVIDENCE = 0.3
 """The policy's default: a box of this score may carry a block."""
 EMBEDDING = "lite0@1"
-BEGIN, END = "<!-- figures: written by training -->", "<!-- end of figures -->"
 
 
 def text(recipe: Recipe, folder: Path, left_out: LeftOut, boxes: Sequence[BoxFigure]) -> str:
@@ -71,11 +69,11 @@ def text(recipe: Recipe, folder: Path, left_out: LeftOut, boxes: Sequence[BoxFig
 
 def by_source(left_out: LeftOut, label: str) -> Iterator[tuple[str, F64, F64]]:
     """Each source of positives, their scores, and those of all ordinary pictures left out."""
-    rows = left_out.of(label)
-    rows = rows.where(~rows.twins)
-    negatives = rows.logits[~rows.truth]
-    for source in np.unique(rows.sources[rows.truth]).tolist():
-        yield source, rows.logits[rows.truth & (rows.sources == source)], negatives
+    told = left_out.of(label)
+    told = told.where(~told.twins)
+    negatives = told.logits[~told.truth]
+    for source in np.unique(told.sources[told.truth]).tolist():
+        yield source, told.logits[told.truth & (told.sources == source)], negatives
 
 
 def _metrics(left_out: LeftOut, label: str) -> list[str]:
@@ -93,47 +91,3 @@ def _metrics(left_out: LeftOut, label: str) -> list[str]:
 def _metric(label: str, name: str, value: float, data: str) -> list[str]:
     lines = ["", "[[metrics]]", f'label = "{label}"', f'name = "{name}"']
     return [*lines, f"value = {value:.4f}", f'data = "{data}"']
-
-
-def card(told: str, left_out: LeftOut, boxes: Sequence[BoxFigure]) -> str:
-    """The card with its table of figures replaced. Raises WeightsError where it has no place."""
-    before, begin, rest = told.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise WeightsError("the card has no place for the figures")
-    return f"{before}{BEGIN}\n\n{_table(left_out, boxes)}\n\n{END}{after}"
-
-
-def _table(left_out: LeftOut, boxes: Sequence[BoxFigure]) -> str:
-    lines = [
-        "| Label | Left out | Pictures / ordinary | AUC | Recall at 2 % |",
-        "|---|---|---|---|---|",
-    ]
-    for label in LABELS:
-        for source, yes, no in by_source(left_out, label):
-            low, high = metrics.bootstrap(metrics.auc, yes, no)
-            figures = f"{metrics.auc(yes, no):.3f} ({low:.3f}-{high:.3f})"
-            recall = metrics.recall_at(yes, no, 0.02)
-            counts = f"{len(yes):,} / {len(no):,}"
-            lines.append(f"| {label} | {source} | {counts} | {figures} | {recall:.2f} |")
-    lines += [
-        "",
-        "| Boxes | Left out, pictures | mAP at IoU 0.5 | Each class |",
-        "|---|---|---|---|",
-    ]
-    for one in boxes:
-        low, high = one.interval
-        each = ", ".join(f"{name} {value:.2f}" for name, value in sorted(one.classes.items()))
-        figures = f"{one.map50:.2f} ({low:.2f}-{high:.2f})"
-        lines.append(f"| {one.label} | {one.data}: {one.pictures:,} | {figures} | {each} |")
-    twins = [(label, left_out.of(label)) for label in LABELS]
-    for label, rows in twins:
-        yes, no = rows.logits[rows.twins & rows.truth], rows.logits[rows.twins & ~rows.truth]
-        if len(yes):
-            lines += [
-                "",
-                f"Twins of {label}: {len(yes)} pictures of known sources that trained nothing, with"
-                f" another place painted over, against the same with the object painted over: AUC"
-                f" {metrics.auc(yes, no):.3f}.",
-            ]
-    return "\n".join(lines)

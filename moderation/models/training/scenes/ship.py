@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from moderation.errors import WeightsError
 from moderation.models.nets.scenes import LABELS
-from moderation.models.training import metrics
+from moderation.models.training import figures_text, metrics
 from moderation.models.training.calibration import CalibrationReport, calibrate, fit
 from moderation.models.training.datasets import is_held_out
 from moderation.models.training.fusion import Fuser, FusionReport, compare, fit_fuser
@@ -114,7 +114,8 @@ def ship(
     (folder / "model.toml").write_text(told, "utf-8")
     card = folder / "README.md"
     if card.is_file():
-        card.write_text(manifest.card(card.read_text("utf-8"), left_out, boxes), "utf-8")
+        text = figures_text.card(card.read_text("utf-8"), recipe.id, left_out, boxes)
+        card.write_text(text, "utf-8")
     return Shipped(folder, left_out, fusions, calibrations, boxes, differences)
 
 
