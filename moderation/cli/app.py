@@ -9,7 +9,18 @@ from collections.abc import Sequence
 
 import typer
 
-from moderation.cli import config, doctor, evaluate, keys, processes, scan, train, version, weights
+from moderation.cli import (
+    config,
+    doctor,
+    evaluate,
+    keys,
+    processes,
+    scan,
+    thresholds,
+    train,
+    version,
+    weights,
+)
 from moderation.cli.out import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, EXIT_WRONG, new_group, note
 from moderation.errors import ConfigError, InputError, ModerationError
 
@@ -26,6 +37,7 @@ def build() -> typer.Typer:
     app.command("doctor")(doctor.doctor)
     app.command("config")(config.config)
     app.command("eval")(evaluate.evaluate)
+    app.command("thresholds")(thresholds.thresholds)
     app.add_typer(train.group, name="train")
     app.command("version")(version.version)
     return app

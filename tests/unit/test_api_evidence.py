@@ -12,6 +12,7 @@ import pytest
 from api.deps import Gateway
 from moderation.blobs import BlobStore
 from moderation.errors import BlobError
+from moderation.policy import load_policies
 from moderation.store import derivatives, jobs
 from moderation.store.derivatives import DerivativeState, Made
 from moderation.store.records import Claim, Finished, NewItem, NewMedia, PackedScores
@@ -152,7 +153,7 @@ class TestScores:
         }
         assert told["thresholds"]["porn.explicit"] == {"review_at": 0.7, "block_at": 0.95}
         assert [segment["label"] for segment in told["segments"]] == [GUN, GUN]
-        assert (told["policy"], told["duration_s"]) == ("default@2", 60.0)
+        assert (told["policy"], told["duration_s"]) == (load_policies()["default"].ref, 60.0)
 
     def test_there_are_none_before_the_verdict(self, gate: Gate) -> None:
         told = gate.client.get(f"/v1/items/{film(gate, decided=False)}/scores").json()

@@ -4,6 +4,8 @@ pictures that is shown to a person or blocked, all labels together.
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -25,11 +27,16 @@ from moderation.models.training.thresholds import (
     hits,
     reached,
     source_weights,
+    told,
 )
 from moderation.policy import Policy
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+STEPS = 20
+"""How finely a budget is made smaller, and how often a block is raised at most."""
+MARGIN = 0.1
+"""By how much a block is raised at once, in logits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +141,8 @@ def gather(measured: Sequence[Measured], extra: LeftOut | None = None) -> Materi
                 continue
             if label in positives:
                 raise ConfigError(f"two models have left-out scores of {label}: name one")
-            positives[label] = _positives(scores, chance)
+            if scores.truth.any():
+                positives[label] = _positives(scores, chance)
             ordinary.append((scores.where(scores.ordinary), chance[scores.ordinary]))
     for label in () if extra is None else extra.labels:
         if extra is not None and label not in positives:
@@ -161,31 +169,85 @@ def limits_of(policy: Policy) -> tuple[Limits, ...]:
     )
 
 
-def choose_limits(material: Material, rules: Sequence[Limits], costs: Costs) -> tuple[Limits, ...]:
-    """Thresholds of least cost. Where a clip model answers a label, a block is its word, so its
-    clips choose `block_at`: single pictures cannot show it."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Thresholds of least cost that keep the limits on pictures that they were not chosen on.
+
+    `budget`: the share of ordinary pictures that the choice might show, which is less than the
+    limit; `margin`: how far, in logits, blocks lie above what the choice said.
+    """
+
+    limits: tuple[Limits, ...]
+    budget: float
+    margin: float
+
+
+def choose_kept(material: Material, rules: Sequence[Limits], costs: Costs) -> Choice:
+    """Thresholds that fill a limit on the pictures at hand break it on others: the budget shrinks,
+    and blocks rise, until the limits hold on fifths that the choice did not see."""
+    folds = fifths(material.ordinary)
+
+    def unseen(budget: float, margin: float) -> Found:
+        tight = replace(costs, max_review=budget)
+        return _unseen("", material, rules, tight, margin, folds)
+
+    budgets = [costs.max_review * step / STEPS for step in range(STEPS, 0, -1)]
+    budget = next(
+        (one for one in budgets if unseen(one, 0.0).review.share <= costs.max_review), budgets[-1]
+    )
+    margins = [MARGIN * step for step in range(STEPS + 1)]
+    margin = next(
+        (one for one in margins if unseen(budget, one).block.share <= costs.max_block), margins[-1]
+    )
+    tight = replace(costs, max_review=budget)
+    return Choice(choose_limits(material, rules, tight, margin), budget, margin)
+
+
+def fifths(ordinary: Ordinary) -> NDArray[np.str_]:
+    """Fold (m,) of each ordinary picture, by its name."""
+    return np.asarray([str(zlib.crc32(file.encode()) % 5) for file in ordinary.files.tolist()])
+
+
+def choose_limits(
+    material: Material, rules: Sequence[Limits], costs: Costs, margin: float = 0.0
+) -> tuple[Limits, ...]:
+    """Thresholds of least cost, blocks `margin` (in logits) above it. Where a clip model answers a
+    label, a block is its word, so its clips choose `block_at`: single pictures cannot show it."""
     pictures = [
         replace(rule, block_at=None) if rule.label in material.clips else rule for rule in rules
     ]
+    known = {of.label for of in material.positives}
     found = []
     for rule, chosen in zip(
         rules, choose(material.positives, material.ordinary, pictures, costs), strict=True
     ):
         clips = material.clips.get(rule.label)
         if clips is None or rule.block_at is None:
-            found.append(chosen)
+            above = margin if rule.label in known else 0.0
+            found.append(replace(chosen, block_at=raised(chosen.block_at, above)))
             continue
         (by_clips,) = choose([clips.positives], clips.negatives, [rule], costs)
         block_at = max(by_clips.block_at or 1.0, chosen.review_at or 0.0)
-        found.append(replace(chosen, block_at=block_at))
+        found.append(replace(chosen, block_at=raised(block_at, margin)))
     return tuple(found)
 
 
+def raised(threshold: float | None, margin: float) -> float | None:
+    """A threshold that many logits higher; what is never reached, or has no margin, stays."""
+    if threshold is None or margin == 0 or not 0 < threshold < 1:
+        return threshold
+    return told(1 / (1 + math.exp(-(math.log(threshold / (1 - threshold)) + margin))))
+
+
 def judge_limits(
-    material: Material, limits: Sequence[Limits], policy: str, costs: Costs, *, chosen: bool
+    material: Material,
+    limits: Sequence[Limits],
+    policy: str,
+    costs: Costs,
+    choice: Choice | None = None,
 ) -> LimitsReport:
-    """What `limits` do. `chosen`: they were chosen by `costs` on this material, so the report
-    chooses them again without the pictures it then counts, too."""
+    """What `limits` do. `choice`: how they were chosen on this material, so that the report can
+    choose them again without the pictures that it then counts."""
     known = {of.label: of for of in material.positives}
     rows = [_picture_row(rule, known.get(rule.label), material.ordinary) for rule in limits]
     rows += [
@@ -199,13 +261,13 @@ def judge_limits(
     for source in np.unique(ordinary.sources).tolist():
         mine = ordinary.sources == source
         joint.append(Found(source, Share.of(review[mine]), Share.of(block[mine])))
-    if chosen:
-        halves = (np.arange(len(ordinary)) % 2).astype(np.str_)
+    if choice is not None:
+        tight = replace(costs, max_review=choice.budget)
         joint += [
-            _unseen("not seen by the choice: other half", material, limits, costs, halves),
             _unseen(
-                "not seen by the choice: whole sources", material, limits, costs, ordinary.sources
-            ),
+                f"not seen by the choice: {name}", material, limits, tight, choice.margin, groups
+            )
+            for name, groups in (("fifths", fifths(ordinary)), ("whole sources", ordinary.sources))
         ]
     recalls = [
         (row.recall or 0.0, row.recall_block or 0.0) for row in rows if row.what == "pictures"
@@ -216,7 +278,12 @@ def judge_limits(
 
 
 def _unseen(
-    name: str, material: Material, rules: Sequence[Limits], costs: Costs, groups: NDArray[np.str_]
+    name: str,
+    material: Material,
+    rules: Sequence[Limits],
+    costs: Costs,
+    margin: float,
+    groups: NDArray[np.str_],
 ) -> Found:
     """Every group of ordinary pictures judged by thresholds chosen on the others."""
     ordinary = material.ordinary
@@ -224,7 +291,7 @@ def _unseen(
     for group in np.unique(groups):
         here = groups == group
         without = replace(material, ordinary=ordinary.where(~here))
-        limits = choose_limits(without, rules, costs)
+        limits = choose_limits(without, rules, costs, margin)
         part = ordinary.where(here)
         review[here] = reached(part, limits, block=False)
         block[here] = reached(part, limits, block=True)
@@ -294,7 +361,7 @@ def _clips(scores: LabelScores, chance: F64) -> Clips:
 
 
 def _ordinary(parts: Sequence[tuple[LabelScores, F64]]) -> Ordinary:
-    """The ordinary pictures of all labels, each file once, in the order of their names."""
+    """The ordinary pictures that all labels scored, each file once, in the order of their names."""
     source_of = {
         file: source
         for scores, _ in parts
@@ -310,6 +377,7 @@ def _ordinary(parts: Sequence[tuple[LabelScores, F64]]) -> Ordinary:
         if scores.boxed is not None:
             boxed[scores.label] = np.ones(len(files), bool)
             boxed[scores.label][place] = scores.boxed != 0
-    return Ordinary(
-        files, np.asarray([source_of[file] for file in files.tolist()], np.str_), found, boxed
-    )
+    sources = np.asarray([source_of[file] for file in files.tolist()], np.str_)
+    # What one label never scored would count as quiet there, and the share of all as too small.
+    every = np.logical_and.reduce([np.isfinite(of) for of in found.values()])
+    return Ordinary(files, sources, found, boxed).where(every)
