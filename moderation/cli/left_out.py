@@ -17,7 +17,7 @@ def left_out(settings: Settings, model: str | None, *, json: bool, text: bool, w
     """Print the table; `text`: the Markdown of the README, or of one model's card; `write`: put it
     into both. Raises ConfigError."""
     from moderation.models.spec import read_specs
-    from moderation.models.training import figures, figures_text
+    from moderation.models.training import figures, figures_fusion, figures_text
     from moderation.models.training.leftout import read_measured
     from moderation.models.training.ordinary import read_ordinary
     from moderation.policy import choose_policy, load_policies
@@ -46,6 +46,8 @@ def left_out(settings: Settings, model: str | None, *, json: bool, text: bool, w
         except OSError as error:
             raise ConfigError(f"cannot write figures: {error}") from error
         note("written: " + ", ".join(str(path) for path in pages))
+    if not text and not write:
+        rows += figures_fusion.fusion_rows(measured)
     if json:
         answer([row.to_json() for row in rows])
     elif text:

@@ -10,9 +10,11 @@ import pytest
 
 from moderation.cli.app import main
 from moderation.errors import ConfigError
+from moderation.models.spec import read_spec
 from moderation.models.training import figures, figures_text
 from moderation.models.training.figures import AUC, ECE, MAP, RECALL, RECALL_5, Figure, Row
-from moderation.models.training.leftout import BoxFigure, LeftOut
+from moderation.models.training.figures_fusion import fusion_rows, with_frames
+from moderation.models.training.leftout import BoxFigure, LeftOut, Measured
 from moderation.models.training.ordinary import as_left_out
 from moderation.models.training.targets import CCTV
 from moderation.policy import load_policies
@@ -174,6 +176,31 @@ def test_what_reaches_a_score_is_counted_after_calibration() -> None:
     rows = figures_text.reaches(told).splitlines()
     assert "| 0.8 | 0.500 | 0.000 |" in rows  # sigmoid(2) is 0.88
     assert "| 0.9 | 0.000 | 0.000 |" in rows
+
+
+def test_clips_and_their_frames_are_fused_out_of_fold() -> None:
+    rng = np.random.default_rng(2)
+    truth = (np.arange(80) % 2).astype(np.int8)
+    names = [f"clips/{n}.mp4" for n in range(80)]
+    sources = np.asarray([f"c{n // 20}" for n in range(80)])
+    one, two = (rng.normal(0, 1, 80) + 1.5 * truth for _ in range(2))
+    clips = LeftOut(np.asarray(names), sources, {FIGHT: truth}, {FIGHT: one.astype(np.float32)})
+    frames = LeftOut(
+        np.asarray([f"{name}#{n}" for name in names for n in range(3)]),
+        np.repeat(sources, 3),
+        {FIGHT: np.repeat(truth, 3)},
+        {FIGHT: np.repeat(two, 3).astype(np.float32)},
+    )
+    scores = with_frames(clips.of(FIGHT), frames.of(FIGHT))
+    np.testing.assert_allclose(scores.parts["frames"], two, rtol=1e-5)
+    folder = Path(__file__).parents[2] / "weights"
+    measured = [
+        Measured(read_spec(folder / "fights" / "model.toml"), clips),
+        Measured(read_spec(folder / "scene-heads" / "model.toml"), frames),
+    ]
+    found = {row.left_out: value(row, AUC).value for row in fusion_rows(measured)}
+    assert found["logistic fuser"] > max(found["clip alone"], found["frames alone"])
+    assert all(row.model.startswith("fights@") for row in fusion_rows(measured))
 
 
 class TestCommand:
