@@ -41,11 +41,6 @@ SAFE_FOLDS: tuple[frozenset[str], ...] = (
 their own source."""
 
 
-ONLY_OF_ITS_KIND = frozenset({"safe_weather"})
-"""Sources that hold all the pictures of one kind (open sky): a head that never saw the kind is
-not the head that ships. Thresholds count them on the held-out tenth instead."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
     """Rows in one order: features (n, d) f32, file and source (n,), truth of one label (n,)."""
