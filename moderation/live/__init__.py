@@ -1,0 +1,1 @@
+"""Live streams: read, watched, scored as they come, alerts raised."""
