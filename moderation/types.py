@@ -170,6 +170,30 @@ class LabelScore:
     boxes: tuple[tuple[float, float, float, float, float], ...] = ()
 
 
+# --- live streams -----------------------------------------------------------------------
+
+
+class StreamState(StrEnum):
+    """What a live stream is doing.
+
+    CONNECTING -> LIVE <-> STALLED -> RETRYING -> CONNECTING … Ends: AUTH_FAILED (the source
+    refuses the credentials), ENDED (it said so, or was told to stop), FAILED (given up).
+    """
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALLED = "stalled"
+    RETRYING = "retrying"
+    AUTH_FAILED = "auth_failed"
+    ENDED = "ended"
+    FAILED = "failed"
+
+    @property
+    def over(self) -> bool:
+        """Nobody reads it any more, unless it is started anew."""
+        return self in (StreamState.AUTH_FAILED, StreamState.ENDED, StreamState.FAILED)
+
+
 # --- the public verdict -----------------------------------------------------------------
 
 

@@ -261,3 +261,4 @@ class WorkerRow:
     models: list[dict[str, Any]] = field(default_factory=list)
     started: datetime | None = None
     seen: datetime | None = None
+    capacity: int | None = None  # of a supervisor of live streams: how many it can hold

@@ -6,78 +6,40 @@ tenant carry it, and nothing is ever looked up across tenants. Times are UTC.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 
-
-class UtcTime(TypeDecorator[datetime]):
-    """Aware datetimes in, UTC out. SQLite keeps them as text of fixed width, so they compare."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without its zone cannot be stored")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-ID = String(64)
-TENANT = String(64)
-# SQLite counts up by itself in an INTEGER primary key alone, which has 64 bits there.
-COUNTER = BigInteger().with_variant(Integer(), "sqlite")
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
+from moderation.store.columns import (
+    COUNTER,
+    ID,
+    TENANT,
+    UtcTime,
+    created_column,
+    metadata,
+    tenant_column,
 )
-
-
-def _tenant() -> Column[Any]:
-    return Column("tenant", TENANT, nullable=False)
-
-
-def _created() -> Column[Any]:
-    return Column("created", UtcTime, nullable=False)
-
+from moderation.store.live_tables import alert as alert
+from moderation.store.live_tables import stream as stream
+from moderation.store.live_tables import stream_lease as stream_lease
 
 media = Table(
     "media",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("sha256", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("format", String(16), nullable=False),
@@ -88,7 +50,7 @@ media = Table(
     Column("pdq", String(64)),
     Column("blob_key", String(512), nullable=False),
     Column("refs", Integer, nullable=False),
-    _created(),
+    created_column(),
     UniqueConstraint("tenant", "sha256"),
 )
 
@@ -97,17 +59,17 @@ policy_version = Table(
     metadata,
     # Made from the content: two texts under one `id@version` stay two rows.
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("ref", String(128), nullable=False),
     Column("body", Text, nullable=False),
-    _created(),
+    created_column(),
 )
 
 item = Table(
     "item",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("media_id", ID, ForeignKey("media.id"), nullable=False),
     # The latest job, and the verdict in force with what lists filter by. No foreign keys:
     # jobs and verdicts point here.
@@ -117,7 +79,7 @@ item = Table(
     Column("status", String(16)),
     Column("source", Text),
     Column("data_id", Text),
-    _created(),
+    created_column(),
     Index(None, "tenant", "id"),
     Index(None, "tenant", "decision", "id"),
     Index(None, "tenant", "data_id"),
@@ -128,7 +90,7 @@ job = Table(
     "job",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("item_id", ID, ForeignKey("item.id"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
@@ -145,7 +107,7 @@ job = Table(
     # Of videos: how to look (`options`), what was found of the file (`film`).
     Column("options", JSON),
     Column("film", JSON),
-    _created(),
+    created_column(),
     Column("queued", UtcTime, nullable=False),
     Column("updated", UtcTime, nullable=False),
     Column("ended", UtcTime),
@@ -158,13 +120,13 @@ scores = Table(
     metadata,
     Column("job_id", ID, ForeignKey("job.id"), primary_key=True),
     Column("models", String(512), primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("media_id", ID, ForeignKey("media.id"), nullable=False),
     Column("labels", JSON, nullable=False),
     Column("views", Integer, nullable=False),
     Column("packed", LargeBinary, nullable=False),  # float32, little endian, views x labels
     Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
-    _created(),
+    created_column(),
     Index(None, "media_id"),
 )
 
@@ -174,7 +136,7 @@ chunk = Table(
     metadata,
     Column("job_id", ID, ForeignKey("job.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("round", Integer, nullable=False),
     Column("stage", String(16), nullable=False),  # waiting | read | score | done | failed | skipped
     Column("attempt", Integer, nullable=False),
@@ -186,7 +148,7 @@ chunk = Table(
     Column("hashes", LargeBinary),
     Column("error", Text),
     Column("due", UtcTime, nullable=False),
-    _created(),
+    created_column(),
     Column("updated", UtcTime, nullable=False),
     Index(None, "stage", "due"),
     Index(None, "owner"),
@@ -197,12 +159,12 @@ fingerprint = Table(
     "fingerprint",
     metadata,
     Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("duration_s", Float, nullable=False),
     Column("frames", Integer, nullable=False),
     Column("hashes", LargeBinary, nullable=False),  # 32 bytes a frame
     Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
-    _created(),
+    created_column(),
     Index(None, "tenant", "duration_s"),
 )
 
@@ -212,9 +174,9 @@ likeness = Table(
     metadata,
     Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
     Column("other_id", ID, ForeignKey("media.id"), primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("share", Float, nullable=False),  # part of the frames that match, 0..1
-    _created(),
+    created_column(),
     Index(None, "other_id"),
 )
 
@@ -223,7 +185,7 @@ derivative = Table(
     "derivative",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("media_id", ID, ForeignKey("media.id"), nullable=False),
     Column("name", String(64), nullable=False),
     Column("state", String(16), nullable=False),  # pending | ready | failed
@@ -232,7 +194,7 @@ derivative = Table(
     Column("media_type", String(64)),
     Column("size", BigInteger),
     Column("error", Text),
-    _created(),
+    created_column(),
     Column("updated", UtcTime, nullable=False),
     UniqueConstraint("media_id", "name"),
     Index(None, "state", "updated"),
@@ -243,12 +205,12 @@ upload = Table(
     "upload",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("length", BigInteger, nullable=False),
     Column("received", BigInteger, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("expires", UtcTime, nullable=False),
-    _created(),
+    created_column(),
     Index(None, "expires"),
 )
 
@@ -267,17 +229,17 @@ embedding = Table(
     Column("media_id", ID, ForeignKey("media.id"), primary_key=True),
     Column("encoder", String(128), primary_key=True),
     Column("frame", Integer, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("job_id", ID, ForeignKey("job.id"), nullable=False),
     Column("vector", LargeBinary, nullable=False),  # float16, little endian
-    _created(),
+    created_column(),
 )
 
 verdict = Table(
     "verdict",
     metadata,
     Column("id", COUNTER, primary_key=True, autoincrement=True),
-    _tenant(),
+    tenant_column(),
     Column("item_id", ID, ForeignKey("item.id"), nullable=False),
     Column("job_id", ID),
     Column("policy_version", ID, ForeignKey("policy_version.id"), nullable=False),
@@ -286,7 +248,7 @@ verdict = Table(
     Column("decision", String(16), nullable=False),
     Column("decided_by", String(16), nullable=False),
     Column("body", Text, nullable=False),
-    _created(),
+    created_column(),
     Index(None, "item_id", "id"),
     Index(None, "job_id"),
     sqlite_autoincrement=True,
@@ -297,19 +259,19 @@ verdict_label = Table(
     metadata,
     Column("verdict_id", BigInteger, ForeignKey("verdict.id"), primary_key=True),
     Column("label", String(128), primary_key=True),
-    _tenant(),
+    tenant_column(),
 )
 
 list_entry = Table(
     "list_entry",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("list", String(16), nullable=False),  # allow | deny
     Column("match", String(16), nullable=False),  # sha256 | pdq
     Column("value", String(64), nullable=False),
     Column("note", Text),
-    _created(),
+    created_column(),
     UniqueConstraint("tenant", "match", "value"),
 )
 
@@ -317,12 +279,14 @@ event = Table(
     "event",
     metadata,
     Column("id", COUNTER, primary_key=True, autoincrement=True),
-    _tenant(),
+    tenant_column(),
     Column("kind", String(64), nullable=False),
     Column("item_id", ID),
+    Column("stream_id", ID),
     Column("data", JSON, nullable=False),
-    _created(),
+    created_column(),
     Index(None, "tenant", "id"),
+    Index(None, "stream_id", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -330,7 +294,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("kind", String(16), nullable=False),  # task | callback
     Column("event_id", ID, nullable=False),
     Column("job_id", ID),
@@ -341,7 +305,7 @@ outbox = Table(
     Column("due", UtcTime, nullable=False),
     Column("sent", UtcTime),
     Column("error", Text),
-    _created(),
+    created_column(),
     Index(None, "kind", "state", "due"),
     Index(None, "job_id", "kind"),
 )
@@ -355,7 +319,7 @@ idempotency = Table(
     # Written before the item and the job: whoever inserts the row makes them.
     Column("item_id", ID, nullable=False),
     Column("job_id", ID, nullable=False),
-    _created(),
+    created_column(),
     Index(None, "created"),
 )
 
@@ -363,11 +327,11 @@ api_key = Table(
     "api_key",
     metadata,
     Column("id", ID, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("name", String(128), nullable=False),
     Column("scopes", JSON, nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
-    _created(),
+    created_column(),
     Column("last_used", UtcTime),
     Column("revoked", UtcTime),
 )
@@ -384,6 +348,7 @@ worker = Table(
     Column("device", String(64)),
     Column("precision", String(16)),
     Column("models", JSON, nullable=False),
+    Column("capacity", Integer),  # of a supervisor of live streams: how many it can hold
     Column("started", UtcTime, nullable=False),
     Column("seen", UtcTime, nullable=False),
 )
@@ -392,12 +357,12 @@ audit = Table(
     "audit",
     metadata,
     Column("id", COUNTER, primary_key=True, autoincrement=True),
-    _tenant(),
+    tenant_column(),
     Column("actor", String(128), nullable=False),
     Column("action", String(64), nullable=False),
     Column("target", ID, nullable=False),
     Column("detail", JSON, nullable=False),
-    _created(),
+    created_column(),
     Index(None, "tenant", "id"),
     sqlite_autoincrement=True,
 )
