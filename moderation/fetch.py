@@ -10,32 +10,25 @@ from __future__ import annotations
 
 import http.client
 import io
-import ipaddress
-import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
+from moderation import reach
 from moderation.errors import FetchError
+from moderation.reach import Resolver, forbidden, is_public, system_resolver
+
+__all__ = ["Fetched", "Poured", "check_url", "fetch", "is_public", "post", "pour"]
 
 MAX_REDIRECTS = 3
 USER_AGENT = "moderation"
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Resolver = Callable[[str, int], Sequence[str]]
-"""Host and port -> its IP addresses as text; raises OSError."""
-
-_HOST = re.compile(r"[a-z0-9_.-]+")
-_IPV6 = re.compile(r"[0-9a-f:.]+")
 _CHUNK = 64 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +57,6 @@ class _Target:
     port: int
     path: str
     addresses: tuple[str, ...]
-
-
-def system_resolver(host: str, port: int) -> tuple[str, ...]:
-    """Addresses of a host by the system's name service, each once, in its order."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def check_url(url: str, allow: Sequence[str], *, resolve: Resolver = system_resolver) -> None:
@@ -170,99 +157,24 @@ def post(
         connection.shut()
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address is of the public internet, also where IPv6 wraps an IPv4 one."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and (address in _NAT64 or address in _IPV4_COMPATIBLE):
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address.is_site_local:  # withdrawn, and yet in use inside; Python calls it global
-            return False
-    return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_unspecified
-    )
-
-
 def _check(url: str, allow: Sequence[str], resolve: Resolver, deadline: float) -> _Target:
     scheme, host, port, path = _parse(url)
-    allowed_host = host in {name.rstrip(".").lower() for name in allow}
-    addresses = tuple(_resolve_within(resolve, host, port, deadline))
-    if not addresses:
-        raise FetchError(f"the host {host!r} has no address")
-    nets = tuple(_nets(allow))
-    for text in addresses:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError as error:  # a scope: fe80::1%eth0
-            raise _forbidden(f"the address {text} is not public") from error
-        plain = getattr(address, "ipv4_mapped", None) or address
-        if allowed_host or any(plain in net for net in nets):
-            continue
-        if port < 1024 and port not in (80, 443):
-            raise _forbidden(f"port {port} belongs to another service than HTTP")
-        if not is_public(address):
-            raise _forbidden(f"the host {host!r} is not on the public internet")
+    addresses = reach.checked(host, port, allow, deadline=deadline, resolve=resolve)
     return _Target(scheme, host, port, path, addresses)
 
 
 def _parse(url: str) -> tuple[str, str, int, str]:
     """Scheme, host (lower case, ASCII), port, path with query. Raises FetchError."""
-    if any(ord(letter) <= 0x20 or letter in "\\\x7f" for letter in url):
-        raise _forbidden("the URL has blanks, control characters or backslashes")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        host = (parts.hostname or "").rstrip(".")
-        if ":" not in host:
-            host = host.encode("idna").decode("ascii").lower()
-    except ValueError as error:  # UnicodeError too
-        raise _forbidden("the URL cannot be read") from error
+    parts = reach.split(url)
     if parts.scheme not in ("http", "https"):
-        raise _forbidden("only http and https URLs may be opened")
+        raise forbidden("only http and https URLs may be opened")
     if "@" in parts.netloc:
-        raise _forbidden("a URL with a user name or password may not be opened")
-    # IDNA may turn one letter into several, blanks among them.
-    if not (_HOST.fullmatch(host) or _IPV6.fullmatch(host)) or port == 0:
-        raise _forbidden("the URL names no usable host and port")
+        raise forbidden("a URL with a user name or password may not be opened")
+    host, port = reach.host_and_port(parts)
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         path += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
     return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), path
-
-
-def _nets(allow: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    nets = []
-    for entry in allow:
-        try:
-            nets.append(ipaddress.ip_network(entry, strict=False))
-        except ValueError:  # a host name
-            continue
-    return nets
-
-
-def _resolve_within(resolve: Resolver, host: str, port: int, deadline: float) -> Sequence[str]:
-    """Resolve, in a thread: the system's resolver knows no time limit."""
-    answers: list[Sequence[str]] = []
-    failures: list[Exception] = []
-
-    def work() -> None:
-        try:
-            answers.append(resolve(host, port))
-        except Exception as error:  # noqa: BLE001 - handed to the caller below
-            failures.append(error)
-
-    thread = threading.Thread(target=work, name="resolve", daemon=True)
-    thread.start()
-    thread.join(max(0.0, deadline - time.monotonic()))
-    if failures:
-        if isinstance(failures[0], (OSError, UnicodeError)):
-            raise FetchError(f"the host {host!r} is not known") from failures[0]
-        raise failures[0]
-    if not answers:
-        raise FetchError(f"resolving {host!r} took too long", code="fetch_timeout")
-    return answers[0]
 
 
 class _PinnedConnection(http.client.HTTPConnection):
@@ -373,10 +285,6 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _forbidden(why: str) -> FetchError:
-    return FetchError(why, code="fetch_forbidden")
 
 
 def _too_large(max_bytes: int) -> FetchError:
