@@ -1,0 +1,62 @@
+"""When a live frame was captured, as well as its arrival and its time stamp tell. Pure.
+
+A source sends in bursts (a playlist's segment at once) and late; its time stamps are even, but
+begin anywhere, jump, and run a little faster or slower than our clock. The frame that travelled
+fastest of those seen lately tells how the two are related; a later one was captured as long before
+its arrival as it took longer.
+"""
+
+from __future__ import annotations
+
+JUMP_S = 30.0
+"""A time stamp that is off by more begins a new count. Playlists come in bursts of up to this."""
+
+SPAN_S = 60.0
+"""For how long at least the fastest frame counts, twice that at most: two clocks drift apart."""
+
+STEP_S = 0.001
+"""Least difference of two capture times: they always ascend."""
+
+
+class CaptureClock:
+    """Capture times of one reader's frames, in seconds UTC. Not for several threads at once."""
+
+    def __init__(self, *, after_s: float = 0.0) -> None:
+        """after_s: no frame was captured at or before this: the last one of the reader before."""
+        self._last_s = after_s
+        self._last_stamp_s: float | None = None
+        self._last_arrival_s = 0.0
+        self._since_s = 0.0
+        self._offset_s = 0.0
+        self._next_offset_s = 0.0
+
+    def captured(self, stamp_s: float, arrival_s: float) -> float:
+        """stamp_s: the source's time stamp. arrival_s: UTC, of a clock that never steps back.
+
+        The result is above the last one. It is not later than the arrival, except by the
+        millisecond that ascending takes.
+        """
+        offset_s = arrival_s - stamp_s
+        if self._jumped(stamp_s, arrival_s):
+            self._since_s = arrival_s
+            self._offset_s = self._next_offset_s = offset_s
+        elif arrival_s - self._since_s >= SPAN_S:
+            self._since_s = arrival_s
+            self._offset_s, self._next_offset_s = min(self._next_offset_s, offset_s), offset_s
+        else:
+            self._offset_s = min(self._offset_s, offset_s)
+            self._next_offset_s = min(self._next_offset_s, offset_s)
+        self._last_stamp_s, self._last_arrival_s = stamp_s, arrival_s
+        self._last_s = max(self._last_s + STEP_S, stamp_s + self._offset_s)
+        return self._last_s
+
+    def _jumped(self, stamp_s: float, arrival_s: float) -> bool:
+        if self._last_stamp_s is None:
+            return True
+        if stamp_s <= self._last_stamp_s:
+            return True
+        # Against the clock: a source that was silent for a minute has not jumped by a minute.
+        passed_s = arrival_s - self._last_arrival_s
+        ahead_s = stamp_s - self._last_stamp_s - passed_s
+        late_s = arrival_s - (stamp_s + self._offset_s)
+        return ahead_s > JUMP_S or late_s > JUMP_S
