@@ -1,4 +1,5 @@
-"""What is not kept for good: idempotency keys, events, and callbacks that are through.
+"""What is not kept for good: idempotency keys, events, callbacks that are through, and deleted
+streams with their alerts.
 
 Items, jobs, verdicts, scores and media stay; so do callbacks that are still to be delivered.
 """
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Column, Select, delete, select, tuple_
 
+from moderation.store import streams
 from moderation.store.engine import Database
 from moderation.store.tables import event, idempotency, outbox
 
@@ -27,6 +29,7 @@ def prune(db: Database, *, before: datetime, limit: int = 1000) -> int:
         (
             _delete(db, (idempotency.c.tenant, idempotency.c.key), _old_keys(before, limit)),
             _delete(db, (event.c.id,), _old_events(before, limit)),
+            streams.prune(db, before=before, limit=limit),
             *(_delete(db, (outbox.c.id,), _old_callbacks(x, before, limit)) for x in CLOSED),
         )
     )

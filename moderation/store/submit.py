@@ -10,13 +10,14 @@ from sqlalchemy import Connection, and_, func, insert, select
 from moderation.errors import ConflictError
 from moderation.ids import new_id
 from moderation.store import followers
-from moderation.store.codec import clock, dump_policy, load_verdict, model_set, policy_row_id
+from moderation.store.codec import clock, load_verdict, model_set
 from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
+from moderation.store.policies import keep_policy
 from moderation.store.records import JobState, NewItem, Submission
-from moderation.store.tables import idempotency, item, job, media, outbox, policy_version
+from moderation.store.tables import idempotency, item, job, media, outbox
 from moderation.store.tables import verdict as verdicts
 from moderation.store.upsert import insert_new, upsert
 from moderation.types import Status, Verdict
@@ -53,7 +54,7 @@ def submit(
             earlier = _take_key(connection, new, new.idempotency_key, item_id, job_id, moment)
             if earlier is not None:
                 return earlier
-        policy_id = _keep_policy(connection, new, moment)
+        policy_id = keep_policy(connection, new.tenant, new.policy, moment)
         reclaim(connection, new.media.blob_key, known=restored)
         media_id = _keep_media(connection, new, moment)
         held = OpenJob(
@@ -151,20 +152,6 @@ def _earlier(
         verdict=None if found.body is None else load_verdict(found.body),
         replayed=True,
     )
-
-
-def _keep_policy(connection: Connection, new: NewItem, now: datetime) -> str:
-    body = dump_policy(new.policy)
-    row_id = policy_row_id(new.tenant, body)
-    row = {
-        "id": row_id,
-        "tenant": new.tenant,
-        "ref": new.policy.ref,
-        "body": body,
-        "created": now,
-    }
-    insert_new(connection, policy_version, row, ["id"])
-    return row_id
 
 
 def _keep_media(connection: Connection, new: NewItem, now: datetime) -> str:

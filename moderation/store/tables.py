@@ -28,9 +28,9 @@ from moderation.store.columns import (
     TENANT,
     UtcTime,
     created_column,
-    metadata,
     tenant_column,
 )
+from moderation.store.columns import metadata as metadata
 from moderation.store.live_tables import alert as alert
 from moderation.store.live_tables import stream as stream
 from moderation.store.live_tables import stream_lease as stream_lease

@@ -19,7 +19,7 @@ from moderation.blobs import BlobStore
 from moderation.errors import BrokerError, ServiceError
 from moderation.packs import PackStore, chunk_of
 from moderation.settings import Settings
-from moderation.store import chunks, deletion, jobs, retention, uploads
+from moderation.store import chunks, deletion, jobs, retention, stream_leases, uploads
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
@@ -79,6 +79,7 @@ class Sweeper:
         while True:
             try:
                 self.once()
+                self.unwatched()
                 self.drop_packs()
                 self.prune()
             except ServiceError as error:
@@ -117,6 +118,16 @@ class Sweeper:
         for job_id in result.ended:
             self._waker.wake(job_id)
         return self._publish(result.republish)
+
+    def unwatched(self) -> int:
+        """Say which live streams have lost their supervisor, so that another may take them; how
+        many. Raises StoreError."""
+        lost = stream_leases.sweep_unwatched(self._db)
+        for stream_id in lost:
+            self._waker.wake(stream_id)
+        if lost:
+            log.warning("%d live streams have lost their supervisor", len(lost))
+        return len(lost)
 
     def drop_packs(self) -> int:
         """Delete the packs that a dead worker, a cancelled job or a slow writer left; how many.
