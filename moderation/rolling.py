@@ -79,6 +79,26 @@ class Change:
     passage: Passage
 
 
+@dataclass(frozen=True, slots=True)
+class TrackMemory:
+    """What is known of one label: the scores in its window with the hashes of their pictures,
+    misses in a row, the last moment that was scored, and the segment, or what may become one."""
+
+    label: str
+    recent: tuple[tuple[LabelScore, str | None], ...]
+    misses: int
+    last_s: float
+    run: Passage | None
+
+
+@dataclass(frozen=True, slots=True)
+class RollingMemory:
+    """All that another `RollingAggregate` needs to go on where this one stopped."""
+
+    last_s: float | None
+    tracks: tuple[TrackMemory, ...]
+
+
 def opening(rule: Rule) -> float:
     """The threshold that opens a segment of a rule."""
     for threshold in (rule.review_at, rule.block_at):
@@ -129,6 +149,18 @@ class RollingAggregate:
                 changes.append(track.add(time_s, own_s, found, picture))
         return tuple(change for change in changes if change is not None)
 
+    def memory(self) -> RollingMemory:
+        return RollingMemory(self._last_s, tuple(track.memory() for track in self._tracks))
+
+    def remember(self, memory: RollingMemory) -> None:
+        """Go on from there, before the first moment. Labels that no rule names are forgotten;
+        rules that changed judge what comes."""
+        self._last_s = memory.last_s
+        known = {track.label: track for track in memory.tracks}
+        for track in self._tracks:
+            if track.label in known:
+                track.remember(known[track.label])
+
     def finish(self) -> tuple[Change, ...]:
         """Closes what is open: nothing more comes."""
         changes = [track.end() for track in self._tracks]
@@ -148,6 +180,15 @@ class _Track:
         self._misses = 0
         self._last_s = 0.0
         self._run: Passage | None = None
+
+    def memory(self) -> TrackMemory:
+        return TrackMemory(self.label, tuple(self._recent), self._misses, self._last_s, self._run)
+
+    def remember(self, memory: TrackMemory) -> None:
+        self._recent.extend(memory.recent)  # the newest, where the window is smaller now
+        self._misses = memory.misses
+        self._last_s = memory.last_s
+        self._run = memory.run
 
     def expire(self, time_s: float) -> Change | None:
         return self.end() if time_s - self._last_s > self._bridge_s else None
