@@ -117,6 +117,11 @@ def is_public(address: Address) -> bool:
     )
 
 
+def is_multicast(address: str) -> bool:
+    """Whether an IP address, as text, names a group."""
+    return ipaddress.ip_address(address).is_multicast
+
+
 def forbidden(why: str) -> FetchError:
     """What every refusal of a URL is: fetch_forbidden, with its reason."""
     return FetchError(why, code="fetch_forbidden")

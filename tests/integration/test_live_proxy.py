@@ -1,0 +1,138 @@
+"""Live sources read by the real ffmpeg: what plays, through the checking proxy and directly."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moderation.live.proxy_thread import ProxyThread
+from tests.fakes.certificates import self_signed, server_context
+from tests.fakes.playing import FRAMES, play, stream_files
+from tests.fakes.web import Web, web
+
+HOST = "studio.example"
+HTTP = ("plain.m3u8", "parts.m3u8", "locked.m3u8", "a.flv", "a.ts")
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return stream_files(tmp_path_factory.mktemp("streams"))
+
+
+@pytest.fixture
+def server(media: dict[str, bytes]) -> Iterator[Web]:
+    with web() as made:
+        made.pages |= media
+        yield made
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return self_signed(tmp_path_factory.mktemp("tls"), HOST)
+
+
+@pytest.fixture
+def secure(media: dict[str, bytes], certificate: Path) -> Iterator[Web]:
+    with web(server_context(certificate)) as made:
+        made.pages |= media
+        yield made
+
+
+@pytest.fixture
+def proxy(certificate: Path) -> Iterator[ProxyThread]:
+    """Trusts the certificate, and knows where the host is."""
+    trust = ssl.create_default_context(cafile=str(certificate))
+    with ProxyThread([HOST], resolve=lambda host, port: ["127.0.0.1"], tls=trust) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_http_sources_play(server: Web, name: str) -> None:
+    heard = play(f"{server.url}/{name}")
+    assert heard.frames == FRAMES, heard.said
+    assert heard.gate is not None
+    assert (heard.gate.refusal, heard.gate.failure, heard.gate.status) == (None, None, 200)
+    assert all(headers["Host"] == f"127.0.0.1:{server.port}" for _, _, headers in server.asked)
+    assert not any("Proxy" in each for _, _, headers in server.asked for each in headers)
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_https_sources_play(secure: Web, proxy: ProxyThread, name: str) -> None:
+    heard = play(f"https://{HOST}:{secure.port}/{name}", HOST, proxy=proxy)
+    assert heard.frames == FRAMES, heard.said
+    assert all(headers["Host"] == f"{HOST}:{secure.port}" for _, _, headers in secure.asked)
+
+
+def test_https_segments_and_keys_of_an_http_playlist_play(
+    server: Web, secure: Web, proxy: ProxyThread
+) -> None:
+    there = f"https://{HOST}:{secure.port}"
+    playlist = server.pages["/locked.m3u8"]
+    assert isinstance(playlist, bytes)
+    server.pages["/locked.m3u8"] = playlist.replace(
+        b'URI="key"', f'URI="{there}/key"'.encode()
+    ).replace(b"\nlocked", f"\n{there}/locked".encode())
+    heard = play(f"http://{HOST}:{server.port}/locked.m3u8", HOST, proxy=proxy)
+    assert heard.frames == FRAMES, heard.said
+    assert set(server.paths) == {"/locked.m3u8"}
+    assert set(secure.paths) == {"/key", "/locked0.ts", "/locked1.ts", "/locked2.ts"}
+
+
+@pytest.mark.parametrize("name", ["plain.m3u8", "a.flv"])
+def test_redirects_from_http_to_https_are_followed(
+    server: Web, secure: Web, proxy: ProxyThread, name: str
+) -> None:
+    there = f"https://{HOST}:{secure.port}/{name}"
+    server.pages[f"/{name}"] = (302, {"Location": there}, b"")
+    heard = play(f"http://{HOST}:{server.port}/{name}", HOST, proxy=proxy)
+    assert heard.frames == FRAMES, heard.said
+
+
+def test_a_certificate_for_another_name_is_not_taken(secure: Web, certificate: Path) -> None:
+    trust = ssl.create_default_context(cafile=str(certificate))
+    other = "other.example"
+    with ProxyThread([other], resolve=lambda host, port: ["127.0.0.1"], tls=trust) as proxy:
+        heard = play(f"https://{other}:{secure.port}/a.ts", other, proxy=proxy)
+    assert heard.frames == 0
+    assert secure.asked == []
+    assert heard.gate is not None
+    assert "certificate" in str(heard.gate.failure)
+
+
+def test_an_issuer_that_is_not_trusted_is_not_taken(secure: Web) -> None:
+    with ProxyThread([HOST], resolve=lambda host, port: ["127.0.0.1"]) as proxy:
+        heard = play(f"https://{HOST}:{secure.port}/a.ts", HOST, proxy=proxy)
+    assert (heard.frames, secure.asked) == (0, [])
+
+
+# --- user and password ------------------------------------------------------------------------
+
+
+def test_the_password_goes_to_the_streams_own_host_alone(server: Web) -> None:
+    """And not to ffmpeg, whose arguments every user of the machine may read."""
+    with web() as other:
+        other.pages |= server.pages
+        playlist = server.pages["/plain.m3u8"]
+        assert isinstance(playlist, bytes)
+        server.pages["/plain.m3u8"] = playlist.replace(
+            b"plain1.ts", f"{other.url}/plain1.ts".encode()
+        )
+        heard = play(f"http://anna:s3cret@127.0.0.1:{server.port}/plain.m3u8")
+    assert heard.frames == FRAMES, heard.said
+    assert {headers.get("Authorization") for _, _, headers in server.asked} == {
+        "Basic YW5uYTpzM2NyZXQ="
+    }
+    assert [headers.get("Authorization") for _, _, headers in other.asked] == [None]
+    assert "s3cret" not in " ".join(heard.plan.arguments)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_password_is_told_by_the_servers_own_status(server: Web, status: int) -> None:
+    server.pages["/a.flv"] = (status, {}, b"")
+    heard = play(f"http://anna:s3cret@127.0.0.1:{server.port}/a.flv")
+    assert (heard.frames, heard.gate and heard.gate.status) == (0, status)
+    assert heard.gate is not None
+    assert heard.gate.refusal is None
