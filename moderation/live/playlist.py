@@ -22,7 +22,9 @@ FIRST_LINE = b"#EXTM3U"
 Origin = tuple[str, int]
 """Host (lower case, ASCII) and port."""
 
-_SCHEME = re.compile(r"([A-Za-z0-9+.-]+):")
+_SCHEME = re.compile(r"([A-Za-z0-9+.-]+)(?:,[^/?#]*)?:")
+"""With options after a comma, as ffmpeg has them: `subfile,,start,0,end,9,,:path`."""
+
 _ATTRIBUTE = re.compile(r'(?<![A-Z0-9-])URI="([^"]*)"')
 _LINES = re.compile(r"([\r\n\0])")
 
