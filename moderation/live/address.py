@@ -28,9 +28,6 @@ _SHORT = 4
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s'\"<>]*)")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|cookie|set-cookie)\s*:[^\r\n]*")
-_CONTROL = re.compile(
-    r"[^\x20-\x7e\n\u00a0-\u200a\u2010-\u2027\u2030-\u205f\u2070-\ud7ff\uf900-\ufdff]"
-)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -125,7 +122,8 @@ def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
         else:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     text = _URL.sub(_shown, text)
-    return _CONTROL.sub("?", _HEADER.sub(rf"\1: {HIDDEN}", text))
+    text = _HEADER.sub(rf"\1: {HIDDEN}", text)
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def _shown(found: re.Match[str]) -> str:
