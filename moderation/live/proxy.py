@@ -21,7 +21,7 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -274,10 +274,7 @@ class CheckingProxy:
                 if len(first) >= len(FIRST_LINE):
                     break
             if first.startswith(FIRST_LINE):
-                async for part in body:
-                    first += part
-                    if len(first) > self._limits.playlist_bytes:
-                        raise FetchError("the playlist is too long", code="fetch_too_large")
+                first += await self._rest(body, self._limits.playlist_bytes - len(first))
                 first = rewritten(first, url, gate.speaks_tls)
                 headers = [header for header in headers if header[0] not in _SIZED]
                 headers.append((b"content-length", str(len(first)).encode()))
@@ -287,6 +284,18 @@ class CheckingProxy:
             async for part in body:
                 await answer.data(part)
         await answer.end()
+
+    @staticmethod
+    async def _rest(body: AsyncIterator[bytes], room: int) -> bytes:
+        """What else a playlist has, at most `room` bytes of it."""
+        rest = bytearray()
+        async for part in body:
+            rest += part
+            if len(rest) > room:
+                break
+        if len(rest) > room:
+            raise FetchError("the playlist is too long", code="fetch_too_large")
+        return bytes(rest)
 
     def _gate(self, request: Request) -> Pass | None:
         kind, _, coded = request.header(b"proxy-authorization").partition(b" ")
