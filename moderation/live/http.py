@@ -6,6 +6,7 @@ h11 reads and writes the messages; here are the sockets, the time limits and the
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,8 @@ class Upstream:
             return cls(name, reader, writer, limits)
         if isinstance(problem, TimeoutError):
             raise FetchError(f"{host} took too long", code="fetch_timeout") from problem
-        why = problem.strerror or str(problem) or type(problem).__name__
+        # asyncio's own words name the address.
+        why = os.strerror(problem.errno) if problem.errno else type(problem).__name__
         raise FetchError(f"cannot connect to {host}: {why}") from problem
 
     async def ask(self, method: str, path: str, headers: Sequence[Header]) -> h11.Response:

@@ -209,7 +209,6 @@ class CheckingProxy:
         try:
             self._admissible(request, gate)
             await self._relay(request, answer, gate)
-            gate.failure = None
         except FetchError as error:
             refused = error.code == "fetch_forbidden"
             gate.failure = error.message
@@ -283,6 +282,7 @@ class CheckingProxy:
             await answer.data(first)
             async for part in body:
                 await answer.data(part)
+        gate.failure = None
         await answer.end()
 
     @staticmethod
