@@ -16,21 +16,35 @@ from fastapi.routing import APIRoute
 from api import openapi, problems, tus
 from api.auth import Keyring
 from api.deps import (
+    MAX_READERS,
     Gateway,
     ListenerLike,
     ProducerLike,
+    SourceCheck,
     Threads,
     WakerLike,
     cached_counts,
     cached_workers,
 )
 from api.incoming import Incoming
-from api.limits import BodyCap, RateLimiter, UploadRoom
+from api.limits import BodyCap, RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
-from api.routes import catalog, evidence, health, images, items, jobs, uploads, videos
+from api.routes import (
+    catalog,
+    events,
+    evidence,
+    health,
+    images,
+    items,
+    jobs,
+    streams,
+    uploads,
+    videos,
+)
 from moderation import __version__
 from moderation.blobs import open_blobs
+from moderation.live.source import plan
 from moderation.policy import choose_policy, load_policies
 from moderation.settings import Settings
 from moderation.store.engine import open_database
@@ -53,8 +67,16 @@ class Broker:
     waker: Callable[[Settings], WakerLike] = lambda settings: Waker(settings.redis)
 
 
-def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
-    """The application for these settings.
+def shown_source(url: str, settings: Settings) -> str:
+    """A live stream's URL without credentials, once it is known that it may be opened. Raises
+    FetchError."""
+    return plan(url, settings).shown
+
+
+def create_app(
+    settings: Settings, *, broker: Broker | None = None, source: SourceCheck = shown_source
+) -> FastAPI:
+    """The application for these settings. source: checks the URLs of live streams.
 
     Raises ConfigError at once for policies and addresses that cannot be used, and BlobError
     for a media folder that cannot. Database, broker and S3 may be away when it starts: /ready
@@ -89,6 +111,8 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
             workers=cached_workers(db),
             counts=cached_counts(db),
             threads=Threads(),
+            readers=Readers(MAX_READERS),
+            source=source,
             stopping=asyncio.Event(),
         )
         app.state.gateway = gateway
@@ -104,7 +128,7 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
     app = FastAPI(
         title="moderation",
         version=__version__,
-        summary="Moderates pictures and videos for porn, violence and smoking.",
+        summary="Moderates pictures, videos and live streams for porn, violence and smoking.",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -112,7 +136,18 @@ def create_app(settings: Settings, *, broker: Broker | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    for routes in (images, videos, uploads, items, evidence, jobs, catalog, health):
+    for routes in (
+        images,
+        videos,
+        uploads,
+        streams,
+        events,
+        items,
+        evidence,
+        jobs,
+        catalog,
+        health,
+    ):
         app.include_router(routes.router)
     problems.install(app)
     openapi.install(app, policies)

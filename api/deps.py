@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from api.auth import Keyring
 from api.cached import Cached
 from api.incoming import Incoming
-from api.limits import RateLimiter, UploadRoom
+from api.limits import RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
 from moderation.policy import Policy
@@ -34,6 +34,9 @@ COUNTS_TTL_S: Final = 5.0
 PROBE_THREADS: Final = 2
 FETCH_THREADS: Final = 16
 FILM_THREADS: Final = 4
+EVENT_THREADS: Final = 4
+MAX_READERS: Final = 500
+"""Requests that read events as they come, in one process."""
 
 
 class ProducerLike(Protocol):
@@ -63,12 +66,20 @@ class WakerLike(Protocol):
     def close(self) -> None: ...
 
 
+class SourceCheck(Protocol):
+    """Says how a live stream's URL is shown, without credentials (moderation.live.source)."""
+
+    def __call__(self, url: str, settings: Settings, /) -> str:
+        """Raises FetchError for one that may not be opened. Blocking: it resolves the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Threads:
     """Separate shares of threads, so that a slow site, a large film or a dead broker delays its
     own kind of request alone. Submissions and reads use the event loop's own share.
 
-    films: videos are read from URLs. stores: videos go to the media store.
+    films: videos are read from URLs. stores: videos go to the media store. events: those who read
+    them as they come.
     """
 
     probes: anyio.CapacityLimiter = field(
@@ -82,6 +93,9 @@ class Threads:
     )
     stores: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(FILM_THREADS)
+    )
+    events: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(EVENT_THREADS)
     )
 
 
@@ -104,6 +118,8 @@ class Gateway:
     workers: Cached[tuple[WorkerRow, ...]]
     counts: Cached[Mapping[JobState, int]]
     threads: Threads
+    readers: Readers
+    source: SourceCheck
     stopping: asyncio.Event
 
     async def stop_waiting(self) -> None:

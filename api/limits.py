@@ -91,6 +91,24 @@ class UploadRoom:
             self._free += needed
 
 
+class Readers:
+    """Places for those who read events, of one process. Used in its event loop alone."""
+
+    def __init__(self, at_most: int) -> None:
+        self._free = at_most
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Take a place. Raises OverloadedError."""
+        if self._free <= 0:
+            raise OverloadedError("Too many read events at once; try again later.")
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
 class RateLimitedError(LimitError):
     """Too many requests of one key. The headers tell when the next one is welcome."""
 

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from moderation.store.records import JobState
+from moderation.types import StreamState
 
 BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -41,6 +42,14 @@ class Metrics:
             "moderation_waits_in_flight",
             "Requests that wait for a verdict at this moment",
             registry=self.registry,
+        )
+        self.readers = Gauge(
+            "moderation_event_readers",
+            "Requests that read events as they come, at this moment",
+            registry=self.registry,
+        )
+        self._streams = Gauge(
+            "moderation_streams", "Live streams, by state", ["state"], registry=self.registry
         )
         self._jobs = Gauge(
             "moderation_jobs", "Jobs in the database, by state", ["state"], registry=self.registry
@@ -92,6 +101,11 @@ class Metrics:
         for stage, number in chunks.items():
             self._chunks.labels(stage).set(number)
         self._workers.set(workers)
+
+    def observe_streams(self, counts: Mapping[StreamState, int]) -> None:
+        """The same of live streams."""
+        for state in StreamState:
+            self._streams.labels(state.value).set(counts.get(state, 0))
 
     def text(self) -> bytes:
         """The exposition format."""

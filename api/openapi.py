@@ -12,17 +12,26 @@ from pydantic.json_schema import models_json_schema
 
 from api.schemas.params import UrlBody, VideoBody
 from api.schemas.problems import NotReady
+from api.schemas.streams import Event, StreamBody, StreamPatch
 from moderation.policy import Policy
 from moderation.types import Problem
 
 REFERENCE: Final = "#/components/schemas/{model}"
 # Named by the routes through references alone, so that FastAPI does not collect them.
-NAMED: Final[tuple[type[BaseModel], ...]] = (Problem, NotReady, UrlBody, VideoBody)
+NAMED: Final[tuple[type[BaseModel], ...]] = (
+    Problem,
+    NotReady,
+    UrlBody,
+    VideoBody,
+    StreamBody,
+    StreamPatch,
+    Event,
+)
 UNUSED: Final = ("HTTPValidationError", "ValidationError")
 
 DESCRIPTION: Final = """
 Send a picture or a video, get a verdict: `pass`, `review` or `block`, with the reasons and all
-scores.
+scores. Name a live stream, get an alert within seconds.
 
 Keys travel as `Authorization: Bearer KEY`. Every error is `application/problem+json` with a
 stable `code` and the request's id, which `X-Request-ID` carries in both directions.

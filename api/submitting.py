@@ -14,7 +14,7 @@ from api.schemas import params
 from api.schemas.answers import Accepted
 from api.wait import verdict_within
 from moderation.errors import InputError, PolicyError
-from moderation.policy import choose_policy
+from moderation.policy import Policy, choose_policy
 from moderation.store import items
 from moderation.store.records import Submission
 from moderation.types import Verdict
@@ -35,22 +35,25 @@ async def options_of(
     idempotency_key: params.IdempotencyKey = None,
 ) -> Options:
     """The parameters of a submission. Raises InputError for an unknown policy."""
-    name = policy or gateway.settings.default_policy
-    try:
-        chosen = choose_policy(gateway.policies, name)
-    except PolicyError as error:
-        if policy is None:
-            raise  # the operator's default is wrong, not the request
-        raise InputError(error.message, code="policy_unknown") from error
     return Options(
-        policy=chosen,
-        policy_name=name,
+        policy=policy_named(gateway, policy),
+        policy_name=policy or gateway.settings.default_policy,
         data_id=data_id,
         callback_url=callback_url,
         priority=priority,
         dedupe=dedupe,
         idempotency_key=idempotency_key,
     )
+
+
+def policy_named(gateway: Gateway, name: str | None) -> Policy:
+    """The policy that a request names, or the default. Raises InputError (policy_unknown)."""
+    try:
+        return choose_policy(gateway.policies, name or gateway.settings.default_policy)
+    except PolicyError as error:
+        if name is None:
+            raise  # the operator's default is wrong, not the request
+        raise InputError(error.message, code="policy_unknown") from error
 
 
 async def seconds_to_wait(gateway: GatewayDep, wait: params.Wait = None) -> float:

@@ -23,12 +23,14 @@ CHANNEL: Final = "moderation.wake"
 CONNECT_TIMEOUT_S: Final = 2.0
 SOCKET_TIMEOUT_S: Final = 2.0
 RECONNECT_S: Final = 0.25
+ANY: Final = "*"
+"""Whoever listens for this is woken by every wake-up: something has happened."""
 IDLE_CHECK_S: Final = 10.0
 """After this long without a message the subscription is pinged."""
 
 
 class Waker:
-    """Publishes that a job has ended. Thread-safe.
+    """Publishes that a job has ended, or that a stream has news. Thread-safe.
 
     `redis_url`: as redis-py spells it (`redis://…`, `unix://…`).
     """
@@ -85,7 +87,7 @@ class WakeListener:
         return True
 
     def register(self, job_id: str) -> Waiter:
-        """Start to listen for one job: register, read the row, then wait.
+        """Start to listen for one job, or stream, or ANY: register, read the row, then wait.
 
         Use as a context manager; a wake-up between the registration and the wait is kept.
         """
@@ -136,8 +138,9 @@ class WakeListener:
                     self._wake(message["data"].decode("utf-8", "replace"))
 
     def _wake(self, job_id: str) -> None:
-        for event in self._waiting.get(job_id, ()):
-            event.set()
+        for name in (job_id, ANY):
+            for event in self._waiting.get(name, ()):
+                event.set()
 
     def _wake_all(self) -> None:
         for events in self._waiting.values():

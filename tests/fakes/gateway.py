@@ -30,6 +30,7 @@ from moderation.store.engine import Database, migrate, open_database
 from moderation.store.records import Claim, Finished, WorkerRow
 from moderation.tasks.messages import JobMessage
 from moderation.types import Coverage, Decision, Status, Verdict
+from moderation.wake import ANY
 
 KEY = "bootstrap-0123456789abcdef0123456789abcdef"
 MODEL = {"id": "fake", "version": "1", "labels": ["porn.explicit"], "licence": "Apache-2.0"}
@@ -95,7 +96,7 @@ class FakeListener:
 
     def _set(self, job_id: str | None) -> None:
         for name, events in self.waiting.items():
-            if job_id in (None, name):
+            if job_id is None or name in (job_id, ANY):
                 for event in events:
                     event.set()
 
@@ -287,6 +288,7 @@ class Client:
         self.get = partial(self.request, "GET")
         self.post = partial(self.request, "POST")
         self.put = partial(self.request, "PUT")
+        self.patch = partial(self.request, "PATCH")
         self.delete = partial(self.request, "DELETE")
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:

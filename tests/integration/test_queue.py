@@ -23,7 +23,7 @@ from moderation.errors import BrokerError
 from moderation.settings import load_settings
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import IMAGE, INFER, LIGHT, JobMessage
-from moderation.wake import WakeListener, Waker
+from moderation.wake import ANY, WakeListener, Waker
 from workers import broker
 from workers.process import EXIT_QUIET
 
@@ -257,6 +257,12 @@ def test_waiters_are_woken_and_never_miss_a_new_subscription(
 
         with listener.register("a") as waiter:
             waker.wake("a")  # before the wait: kept
+            started = time.monotonic()
+            await waiter.wait(PATIENCE_S)
+            assert time.monotonic() - started < 5
+
+        with listener.register(ANY) as waiter:
+            waker.wake("whoever")
             started = time.monotonic()
             await waiter.wait(PATIENCE_S)
             assert time.monotonic() - started < 5

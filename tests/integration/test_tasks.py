@@ -20,7 +20,7 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import events, items, jobs, outbox, uploads
+from moderation.store import events, items, jobs, outbox, streams, uploads
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
 from moderation.tasks.image import ImageRuntime, pack, run_image
@@ -33,9 +33,11 @@ from moderation.types import (
     MediaScores,
     Problem,
     Status,
+    StreamState,
     View,
     ViewScores,
 )
+from tests.contract.live_data import owned_stream
 
 POLICY = load_policies()["default"]
 DATA = b"a picture"
@@ -294,6 +296,17 @@ def test_who_waits_for_a_job_that_a_sweep_ends_is_woken(db: Database, tmp_path: 
     assert recorder.woken == [job_id]
     assert jobs.get_job(db, DEFAULT_TENANT, job_id).state is JobState.FAILED
     assert jobs.get_job(db, DEFAULT_TENANT, other).state is JobState.QUEUED
+
+
+def test_a_live_stream_without_its_supervisor_is_told_and_wakes_readers(
+    db: Database, tmp_path: Path
+) -> None:
+    owned_stream(db)  # long ago: its lease has run out
+    recorder = Recorder()
+    sweeper = Sweeper(db, recorder, recorder, load_settings(home=tmp_path))
+    assert (sweeper.unwatched(), sweeper.unwatched()) == (1, 0)
+    (lost,) = streams.list_streams(db, DEFAULT_TENANT).streams
+    assert (lost.state, recorder.woken) == (StreamState.RETRYING, [lost.id])
 
 
 def test_old_rows_are_deleted_now_and_then(db: Database, tmp_path: Path) -> None:

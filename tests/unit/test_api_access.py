@@ -23,8 +23,16 @@ KEYED = [
     ("GET", "/v1/models"),
     ("GET", "/v1/labels"),
     ("GET", "/metrics"),
+    ("POST", "/v1/streams"),
+    ("GET", "/v1/streams"),
+    ("GET", "/v1/streams/stream_" + "0" * 32),
+    ("PATCH", "/v1/streams/stream_" + "0" * 32),
+    ("DELETE", "/v1/streams/stream_" + "0" * 32),
+    ("GET", "/v1/streams/stream_" + "0" * 32 + "/alerts"),
+    ("GET", "/v1/streams/stream_" + "0" * 32 + "/events"),
+    ("GET", "/v1/events?seconds=0"),
 ]
-WRITES = {("POST", "/v1/images"), ("POST", "/v1/images:batch"), ("DELETE", KEYED[5][1])}
+WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PATCH", "DELETE")}
 
 
 @pytest.fixture

@@ -1,0 +1,243 @@
+"""Live streams: what is watched, and how it is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api import bodies
+from api.auth import ReadKey, WriteKey
+from api.deps import Gateway, GatewayDep, in_share, in_thread
+from api.ingest import refuse_when_fetching_is_off
+from api.schemas import params
+from api.schemas import streams as shapes
+from api.schemas.problems import KEYED, problems
+from api.schemas.streams import (
+    Alert,
+    AlertPage,
+    Stream,
+    StreamBody,
+    StreamDetail,
+    StreamId,
+    StreamPage,
+    StreamPatch,
+)
+from api.submitting import as_json, policy_named
+from moderation import fetch
+from moderation.errors import BrokerError
+from moderation.policy import Policy
+from moderation.store import alerts, streams
+from moderation.store.live_records import AlertState, NewStream, StreamChanges, StreamRow
+from moderation.store.records import KeyRow
+from moderation.tasks.messages import DELIVER, JobMessage
+from moderation.types import StreamState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
+
+router = APIRouter(prefix="/v1/streams", tags=["streams"])
+
+DEFAULT_LIMIT = 50
+State = Annotated[StreamState | None, Query()]
+
+
+@router.post(
+    "",
+    summary="Watch a stream",
+    status_code=201,
+    response_model=None,
+    responses={
+        201: shapes.stream("It is watched as soon as a supervisor has room", located=True),
+        **problems(*KEYED, 409, 413, 415),
+    },
+    openapi_extra=shapes.NEW,
+)
+async def post_stream(
+    request: Request,
+    gateway: GatewayDep,
+    key: WriteKey,
+    idempotency_key: params.IdempotencyKey = None,
+) -> Response:
+    """From now on, until it is deleted, ends or fails. How it goes: `GET` it, or read its events.
+    Needs a gateway that may read from URLs."""
+    body = await _body(request, StreamBody)
+    refuse_when_fetching_is_off(gateway)
+    policy = policy_named(gateway, body.policy)
+    # Hosts are resolved, which may be slow.
+    call = partial(_create, gateway, key, body, policy, idempotency_key)
+    row = await in_share(gateway.threads.fetches, call)
+    return _respond(row, status=201, headers={"Location": f"/v1/streams/{row.id}"})
+
+
+@router.get(
+    "",
+    summary="List streams",
+    response_model=None,
+    responses={200: shapes.page(), **problems(*KEYED)},
+)
+async def list_streams(
+    gateway: GatewayDep,
+    key: ReadKey,
+    state: State = None,
+    data_id: params.DataId = None,
+    limit: params.Limit = DEFAULT_LIMIT,
+    cursor: params.Cursor = None,
+) -> Response:
+    """Newest first, in a stable order."""
+    page = await in_thread(
+        streams.list_streams,
+        gateway.db,
+        key.tenant,
+        state=state,
+        data_id=data_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    now = datetime.now(UTC)
+    told = StreamPage(
+        streams=[Stream.of(row, now) for row in page.streams], next_cursor=page.next_cursor
+    )
+    return as_json(told.model_dump_json())
+
+
+@router.get(
+    "/{stream_id}",
+    summary="One stream",
+    response_model=None,
+    responses={200: shapes.detail(), **problems(*KEYED, 404)},
+)
+async def get_stream(gateway: GatewayDep, key: ReadKey, stream_id: StreamId) -> Response:
+    """Its state, what was seen of it, the scores of its newest frame, and its open alerts."""
+    return await in_thread(_detail, gateway, key.tenant, stream_id)
+
+
+@router.get(
+    "/{stream_id}/alerts",
+    summary="Alerts of a stream",
+    response_model=None,
+    responses={200: shapes.alerts(), **problems(*KEYED, 404)},
+)
+async def list_alerts(
+    gateway: GatewayDep,
+    key: ReadKey,
+    stream_id: StreamId,
+    state: AlertState | None = None,
+    limit: params.Limit = DEFAULT_LIMIT,
+) -> Response:
+    """The newest ones, open and closed."""
+    return await in_thread(_alerts, gateway, key.tenant, stream_id, state, limit)
+
+
+@router.patch(
+    "/{stream_id}",
+    summary="Change a stream",
+    response_model=None,
+    responses={200: shapes.stream("As it is now"), **problems(*KEYED, 404, 413, 415)},
+    openapi_extra=shapes.PATCH,
+)
+async def patch_stream(
+    request: Request, gateway: GatewayDep, key: WriteKey, stream_id: StreamId
+) -> Response:
+    """Another policy, interval or priority, within seconds and without a break. It can be stopped,
+    and started again."""
+    body = await _body(request, StreamPatch)
+    changes = StreamChanges(
+        policy=None if body.policy is None else policy_named(gateway, body.policy),
+        interval_ms=body.interval_ms,
+        priority=body.priority,
+        desired=body.desired,
+    )
+    call = partial(streams.change, gateway.db, key.tenant, stream_id, changes)
+    row = await in_thread(_announced, gateway, stream_id, call)
+    return _respond(row)
+
+
+@router.delete(
+    "/{stream_id}",
+    summary="Watch a stream no more",
+    status_code=204,
+    response_model=None,
+    responses={204: {"description": "It is gone"}, **problems(*KEYED, 404)},
+)
+async def delete_stream(gateway: GatewayDep, key: WriteKey, stream_id: StreamId) -> Response:
+    """Its open alerts are closed, and its credentials are forgotten. The audit keeps who did it."""
+    call = partial(streams.remove, gateway.db, key.tenant, stream_id, actor=key.id)
+    await in_thread(_announced, gateway, stream_id, call)
+    return Response(status_code=204)
+
+
+async def _body(request: Request, model: type[Body]) -> Body:
+    kind = bodies.media_type(request)
+    if kind != bodies.JSON:
+        raise bodies.unsupported(kind, bodies.JSON)
+    return await bodies.read_json(request, model)
+
+
+def _create(
+    gateway: Gateway, key: KeyRow, body: StreamBody, policy: Policy, idempotency_key: str | None
+) -> StreamRow:
+    settings = gateway.settings
+    shown = gateway.source(body.url, settings)
+    for url in (body.callback_url, body.cut_callback_url):
+        if url is not None:
+            fetch.check_url(url, settings.fetch_allow)
+    new = NewStream(
+        tenant=key.tenant,
+        url=body.url,
+        shown=shown,
+        policy=policy,
+        interval_ms=body.interval_ms,
+        hold_s=body.hold_s,
+        priority=body.priority,
+        data_id=body.data_id,
+        callback_url=body.callback_url,
+        cut_callback_url=body.cut_callback_url,
+        idempotency_key=idempotency_key,
+        request_hash=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
+    )
+    row = streams.create(gateway.db, new)
+    gateway.waker.wake(row.id)
+    return row
+
+
+def _announced(gateway: Gateway, stream_id: str, change: Callable[[], T]) -> T:
+    """Make a change, then wake who reads the stream's events, and say that callbacks are due."""
+    outcome = change()
+    gateway.waker.wake(stream_id)
+    try:
+        gateway.producer.enqueue(JobMessage(DELIVER, stream_id))
+    except BrokerError as error:
+        log.info("callbacks of %s are left to the deliverer: %s", stream_id, error)
+    return outcome
+
+
+def _detail(gateway: Gateway, tenant: str, stream_id: str) -> Response:
+    row = streams.get(gateway.db, tenant, stream_id)
+    open_ones = alerts.of_stream(gateway.db, tenant, stream_id, state=AlertState.OPEN)
+    told = StreamDetail.of_detail(row, open_ones, datetime.now(UTC))
+    return as_json(told.model_dump_json())
+
+
+def _alerts(
+    gateway: Gateway, tenant: str, stream_id: str, state: AlertState | None, limit: int
+) -> Response:
+    streams.get(gateway.db, tenant, stream_id)
+    rows = alerts.of_stream(gateway.db, tenant, stream_id, state=state, limit=limit)
+    return as_json(AlertPage(alerts=[Alert.of(row) for row in rows]).model_dump_json())
+
+
+def _respond(
+    row: StreamRow, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    body = Stream.of(row, datetime.now(UTC)).model_dump_json()
+    return as_json(body, status=status, headers=headers)
