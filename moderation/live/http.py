@@ -167,6 +167,8 @@ class Upstream:
             return cls(name, reader, writer, limits)
         if isinstance(problem, TimeoutError):
             raise FetchError(f"{host} took too long", code="fetch_timeout") from problem
+        if isinstance(problem, ssl.SSLError):
+            raise FetchError(f"{host} does not speak TLS as it should") from problem
         # asyncio's own words name the address.
         why = os.strerror(problem.errno) if problem.errno else type(problem).__name__
         raise FetchError(f"cannot connect to {host}: {why}") from problem

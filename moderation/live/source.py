@@ -27,6 +27,10 @@ Transport = Literal["tcp", "udp"]
 TIMEOUT_S = 10.0
 """Without a byte for so long, ffmpeg ends. The watchdog is quicker."""
 
+ANALYSE_S = 1.5
+"""How long ffmpeg looks at a stream before it gives the first frame; its own 5 s are too long for
+an alert. A stream that shows its size later is decoded all the same."""
+
 RESOLVE_S = 5.0
 FLV = "flv,live_flv"
 HTTP_FORMATS = f"hls,{FLV},mpegts,mov,mp4,m4a,3gp,3g2,mj2,aac,mp3,ac3,eac3,webvtt"
@@ -119,6 +123,7 @@ def plan(
         addresses=addresses,
         protocols=_protocols(kind, transport),
         arguments=(
+            *("-analyzeduration", str(round(ANALYSE_S * 1e6))),
             *_limits(kind, round(timeout_s * 1e6)),
             *options,
             *_where(kind, parts, address),

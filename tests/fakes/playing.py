@@ -36,9 +36,11 @@ def play(
     *,
     proxy: ProxyThread | None = None,
     transport: Transport = "tcp",
+    frames: int | None = None,
     resolve: Resolver = lambda host, port: ["127.0.0.1"],
 ) -> Heard:
-    """Read a whole stream. proxy: one of the same rules is made where there is none."""
+    """Read a whole stream, or its first `frames`. proxy: one of the same rules is made where there
+    is none."""
     settings = load_settings(fetch_allow=allow)
     source = plan(url, settings, timeout_s=5, transport=transport, resolve=resolve)
     if source.proxied and proxy is None:
@@ -46,7 +48,8 @@ def play(
             return play(url, allow, proxy=made, resolve=resolve)
     gate = proxy.admit(source) if proxy is not None and source.proxied else None
     words = source.input_arguments(gate.url if gate else None)
-    output = ("-map", "0:v:0", "-f", "framecrc", "-")
+    some = () if frames is None else ("-frames:v", str(frames))
+    output = ("-map", "0:v:0", *some, "-f", "framecrc", "-")
     done = subprocess.run(
         [program(), "-nostdin", "-hide_banner", "-v", "verbose", *words, *output],
         capture_output=True,
@@ -57,9 +60,9 @@ def play(
     )
     if proxy is not None and gate is not None:
         proxy.revoke(gate)
-    frames = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
+    count = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
     raw = done.stderr.decode()
-    return Heard(frames, raw, source.redacted(raw), gate, source)
+    return Heard(count, raw, source.redacted(raw), gate, source)
 
 
 def stream_files(folder: Path) -> dict[str, bytes]:
