@@ -144,8 +144,8 @@ def report_progress(
         return frozenset()
     with db.begin() as connection:
         for lease in sorted(reports, key=lambda one: one.stream_id):
-            query = select(stream_lease.c.stream_id).where(*owned_by(lease, moment))
-            if connection.execute(query.with_for_update()).first() is None:
+            # Not the lease alone: whoever locks both does it in one order.
+            if lock_stream(connection, *owned_by(lease, moment)) is None:
                 refused.add(lease)
                 continue
             seen = reports[lease]
