@@ -1,4 +1,4 @@
-"""When a live frame was captured, as well as its arrival and its time stamp tell. Pure.
+"""When a live frame was captured, as well as its arrival and its time stamp tell.
 
 A source sends in bursts (a playlist's segment at once) and late; its time stamps are even, but
 begin anywhere, jump, and run a little faster or slower than our clock. The frame that travelled
@@ -8,6 +8,9 @@ its arrival as it took longer.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 JUMP_S = 30.0
 """A time stamp that is off by more begins a new count. Playlists come in bursts of up to this."""
 
@@ -16,6 +19,13 @@ SPAN_S = 60.0
 
 STEP_S = 0.001
 """Least difference of two capture times: they always ascend."""
+
+
+def steady_utc() -> Callable[[], float]:
+    """A clock of seconds UTC that never steps back, whatever happens to the system's: it reads that
+    once. One for a process, so that its times can be compared."""
+    offset_s = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset_s
 
 
 class CaptureClock:

@@ -11,11 +11,11 @@ from enum import StrEnum
 
 
 class EndReason(StrEnum):
-    """OVER: the source closed the stream in order, for now or for good. FINISHED: it said that
-    nothing more comes (the end mark of a playlist); told by who reads playlists, not by ffmpeg.
-    AUTH: it wants other credentials. MISSING: no such stream, or not yet. UNREACHABLE: nobody
-    answers there. FORBIDDEN: our own rules refuse the address; told by who checks them. UNUSABLE:
-    it sends no video that can be read. BROKEN: anything else."""
+    """OVER: the connection was closed in order: on purpose, or because the server was killed.
+    FINISHED: the source said that nothing more comes (the end mark of a playlist); told by who
+    reads playlists, not by ffmpeg. AUTH: it wants other credentials. MISSING: no such stream, or
+    not yet. UNREACHABLE: nobody answers there. FORBIDDEN: our own rules refuse the address; told
+    by who checks them. UNUSABLE: it sends no video that can be read. BROKEN: anything else."""
 
     OVER = "over"
     FINISHED = "finished"

@@ -17,7 +17,7 @@ BLACK_MEAN = 20.0
 BLACK_SPREAD = 4.0
 """Grey levels of 255: black as video has it is 16 where its range was not read, noise is below."""
 
-SAME_LEVELS = 2.0
+SAME_LEVELS = 4.0
 """The greatest change of a cell that still counts as none: what a coder's key frames do to a still
 picture, and a sensor's noise once it is averaged."""
 

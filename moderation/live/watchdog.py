@@ -23,8 +23,8 @@ class Limits:
     without a frame, until STALLED; patience_s: from then until a new attempt. picture_s: of a
     meaningless picture, until STALLED; picture_patience_s: from then until a new attempt, of which
     there is one in picture_again_s. first_delay_s, longest_delay_s: the back-off, which doubles.
-    stable_s: LIVE for so long, and the back-off begins anew. ended_s: from the orderly end of a
-    stream until it counts as ENDED, where no attempt brings it back. auth_tries: refusals in a row
+    stable_s: LIVE for so long, and the back-off begins anew. ended_s: the source answers, and has
+    no such stream any more, for so long until it counts as ENDED. auth_tries: refusals in a row
     until AUTH_FAILED; max_tries: failed attempts, none of them stable, until FAILED."""
 
     connect_s: float = 20.0
@@ -107,9 +107,9 @@ class Watch:
 
     attempt: number of the last attempt, 0 before the first. running: its program should be there.
     restart_at: when the next one is due; None while one runs, and when it is over. tries: failed
-    attempts since it was stable. refusals: of credentials, in a row. over_at: when it ended in
-    order. bad_since: since when the picture is meaningless; renewed_at: when an attempt was made
-    for that reason.
+    attempts since it was stable. refusals: of credentials, in a row. seen: a frame came once.
+    absent_since: since when the source answers without the stream. bad_since: since when the
+    picture is meaningless; renewed_at: when an attempt was made for that reason.
     """
 
     state: StreamState
@@ -121,7 +121,8 @@ class Watch:
     live_since: float | None = None
     tries: int = 0
     refusals: int = 0
-    over_at: float | None = None
+    seen: bool = False
+    absent_since: float | None = None
     bad_since: float | None = None
     renewed_at: float | None = None
 
@@ -173,7 +174,7 @@ def _tick(watch: Watch, now: float, limits: Limits, chance: float) -> Step:
         return _start(watch, now) if now >= watch.restart_at else (watch, ())
     if watch.frame_at is None:
         if now - watch.started_at >= limits.connect_s:
-            return _retry(watch, "no frame came in time", now, limits, chance)
+            return _absent(watch, "no frame came in time", now, limits, chance)
         return watch, ()
     silent = now - watch.frame_at
     if silent >= limits.silent_s + limits.patience_s:
@@ -212,7 +213,7 @@ def _start(watch: Watch, now: float) -> Step:
 
 def _frame(watch: Watch, event: FrameCame, limits: Limits) -> Step:
     now = event.now
-    seen = replace(watch, frame_at=now, refusals=0, over_at=None)
+    seen = replace(watch, frame_at=now, refusals=0, seen=True, absent_since=None)
     if event.meaningless is None:
         return _to(replace(seen, bad_since=None), StreamState.LIVE, "frames come", now)
     since = now if watch.bad_since is None else watch.bad_since
@@ -229,15 +230,23 @@ def _ended(watch: Watch, event: ProcessEnded, limits: Limits, chance: float) -> 
         return _finish(gone, StreamState.FAILED, reason.sentence, now)
     if reason is EndReason.FINISHED:
         return _finish(gone, StreamState.ENDED, reason.sentence, now)
+    if reason in (EndReason.OVER, EndReason.MISSING):
+        return _absent(gone, reason.sentence, now, limits, chance)
+    gone = replace(gone, absent_since=None)
     if reason is EndReason.AUTH:
         gone = replace(gone, refusals=gone.refusals + 1)
         if gone.refusals >= limits.auth_tries:
             return _finish(gone, StreamState.AUTH_FAILED, reason.sentence, now)
-    elif reason is EndReason.OVER and watch.frame_at is not None:
-        gone = replace(gone, over_at=now)
-    if gone.over_at is not None and now - gone.over_at >= limits.ended_s:
-        return _finish(gone, StreamState.ENDED, "the source closed the stream", now)
     return _retry(gone, reason.sentence, now, limits, chance)
+
+
+def _absent(watch: Watch, why: str, now: float, limits: Limits, chance: float) -> Step:
+    """The source answers, and has no such stream. An end in order says little: a server that was
+    killed looks the same. That it is back, and the stream is not, says more."""
+    since = now if watch.absent_since is None else watch.absent_since
+    if watch.seen and now - since >= limits.ended_s:
+        return _finish(watch, StreamState.ENDED, "the source has the stream no longer", now)
+    return _retry(replace(watch, absent_since=since), why, now, limits, chance)
 
 
 def _retry(watch: Watch, why: str, now: float, limits: Limits, chance: float) -> Step:

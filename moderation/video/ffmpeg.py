@@ -1,7 +1,8 @@
 """The only place that starts media programs: limited, drained, killed and reaped.
 
 A media program reads one local file and writes to a pipe, or to one open file that it is given.
-It never reads the network, a playlist or standard input.
+It never reads the network, a playlist or standard input. The readers of live streams alone read
+the network (`live.reader`), from addresses that were checked, and write into a folder of theirs.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def program(configured: str | None = None) -> str:
 class MediaProcess:
     """A running media program. Use as a context manager: leaving it kills and reaps.
 
-    timeout_s: after it the program is killed, and reading raises MediaError decode_timeout.
+    timeout_s: after it the program is killed, and reading raises MediaError decode_timeout; None:
+    it may run for days, and its owner watches it.
     memory_mib: address space that it may use. On Linux it dies with the thread that started it.
     Its standard error is read by a thread of our own: unread, 64 KiB of it would stop the
     program; the last 8 KiB are kept. pass_fds: pipes and files of the caller's that it may write
@@ -61,7 +63,7 @@ class MediaProcess:
         self,
         argv: Sequence[str],
         *,
-        timeout_s: float,
+        timeout_s: float | None,
         memory_mib: int,
         pass_fds: Sequence[int] = (),
         file_bytes: int = 0,
@@ -71,10 +73,11 @@ class MediaProcess:
         self._tail_size = 0
         limits = {
             "as": memory_mib * MIB,
-            "cpu": int(timeout_s * (os.cpu_count() or 1)) + 1,
             "fsize": file_bytes,
             "core": 0,
         }
+        if timeout_s is not None:
+            limits["cpu"] = int(timeout_s * (os.cpu_count() or 1)) + 1
         try:
             self._process = subprocess.Popen(
                 bound.command(argv, limits),
@@ -94,9 +97,11 @@ class MediaProcess:
         _widen(self._stdout)
         self._drain = threading.Thread(target=self._read_stderr, daemon=True)
         self._drain.start()
-        self._timer = threading.Timer(timeout_s, self._expire)
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer: threading.Timer | None = None
+        if timeout_s is not None:
+            self._timer = threading.Timer(timeout_s, self._expire)
+            self._timer.daemon = True
+            self._timer.start()
 
     @property
     def pid(self) -> int:
@@ -134,9 +139,14 @@ class MediaProcess:
             raise _too_slow()
         return code
 
+    def kill(self) -> None:
+        """Kill it if it still runs. Any thread may: whoever reads it comes to its end."""
+        self._kill()
+
     def close(self) -> None:
         """Kill it if it still runs, reap it, close its pipes. May be called twice."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._kill()
         self._process.wait()
         self._drain.join(GRACE_S)

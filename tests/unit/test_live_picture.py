@@ -111,7 +111,7 @@ def test_frozen_is_what_was_seen_before_within_the_coder_s_noise() -> None:
 def test_a_slow_change_adds_up_until_it_is_seen() -> None:
     watch = PictureWatch()
     grey = small_grey(scene(2)) / 2
-    found = [watch.add(grey + np.float32(0.75 * step)) for step in range(20)]
+    found = [watch.add(grey + np.float32(1.5 * step)) for step in range(20)]
     assert found.count(None) == 7
     assert found.count(Meaningless.FROZEN) == 13
 

@@ -172,25 +172,47 @@ def test_a_forbidden_address_is_not_asked_twice() -> None:
     assert driven.states == [S.CONNECTING, S.FAILED]
 
 
-def test_a_stream_closed_in_order_ends_unless_it_comes_back() -> None:
+def attempts(driven: Driven, now: float, reason: EndReason | None, until: float) -> float:
+    """All attempts end so; None: they give nothing and do not end. When it was over, or `until`."""
+    while not driven.watch.state.over and now < until:
+        now += 0.5
+        driven(Tick(now))
+        if driven.watch.running and reason is not None:
+            driven.end(now, reason)
+    return now
+
+
+@pytest.mark.parametrize("reason", [EndReason.OVER, EndReason.MISSING, None])
+def test_a_stream_that_its_source_no_longer_has_is_ended(reason: EndReason | None) -> None:
     driven = live()
     driven.end(10.0, EndReason.OVER)
     assert driven.watch.state is S.RETRYING
-    now = 10.0
-    while not driven.watch.state.over:
+    ended = attempts(driven, 10.0, reason, 1000.0)
+    assert driven.watch.state is S.ENDED
+    assert 10.0 + LIMITS.ended_s <= ended < 10.0 + 3 * LIMITS.ended_s
+
+
+def test_a_server_that_is_gone_is_no_end() -> None:
+    driven = live()
+    driven.end(10.0, EndReason.OVER)  # as a server that was killed looks
+    attempts(driven, 10.0, EndReason.UNREACHABLE, 3600.0)
+    assert driven.watch.state in (S.RETRYING, S.CONNECTING)
+    # It is back, and its publisher takes a while.
+    attempts(driven, 3600.0, EndReason.MISSING, 3600.0 + LIMITS.ended_s / 2)
+    assert not driven.watch.state.over
+    now = 3600.0 + LIMITS.ended_s / 2
+    while not driven.watch.running:
         now += 0.5
         driven(Tick(now))
-        if driven.watch.running:
-            driven.end(now, EndReason.MISSING)
-    assert driven.watch.state is S.ENDED
-    assert 70.0 <= now < 140.0
+    driven.frame(now)
+    assert driven.watch.state is S.LIVE
 
-    back = live()
-    back.end(10.0, EndReason.OVER)
-    back.quiet(10.0, 12.0)
-    back.run(12.0, 100.0)
-    back.end(100.0, EndReason.BROKEN)
-    assert back.watch.state is S.RETRYING
+
+def test_a_stream_that_was_never_there_is_waited_for() -> None:
+    driven = Driven()
+    driven(Tick(0.0))
+    attempts(driven, 0.0, EndReason.MISSING, 3600.0)
+    assert not driven.watch.state.over
 
 
 def test_a_playlist_s_end_mark_ends_it_at_once() -> None:
