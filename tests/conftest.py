@@ -15,7 +15,7 @@ import hypothesis
 import pytest
 
 from moderation.store.engine import Database, migrate, open_database
-from tests import servers
+from tests import live_servers, servers
 
 S = TypeVar("S")
 # A busy machine is no fault of the code; what is too slow shows in the benchmarks.
@@ -94,6 +94,12 @@ def valkey_server() -> Iterator[servers.Redis]:
 def s3_endpoint() -> Iterator[str]:
     """An S3 look-alike with a bucket named `media`."""
     yield from _running(servers.s3("media"))
+
+
+@pytest.fixture(scope="session")
+def live_server() -> Iterator[live_servers.LiveServer]:
+    """nginx with RTMP and HLS, shared: keep to stream names of your own, and leave it running."""
+    yield from _running(live_servers.live_server())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -44,7 +44,8 @@ def wait_for(ready: Callable[[], bool], what: str, timeout_s: float = START_S) -
         time.sleep(0.02)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """To be called in a child before its program starts."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -189,7 +190,7 @@ class Redis:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         wait_for(self._answers, f"{Path(self._program).name} answers")
 
@@ -261,7 +262,7 @@ def s3(bucket: str = "media") -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
     endpoint = f"http://127.0.0.1:{port}"
 

@@ -45,7 +45,7 @@ def play(
     source = plan(url, settings, timeout_s=5, transport=transport, resolve=resolve)
     if source.proxied and proxy is None:
         with ProxyThread(settings.fetch_allow, resolve=resolve) as made:
-            return play(url, allow, proxy=made, resolve=resolve)
+            return play(url, allow, proxy=made, frames=frames, resolve=resolve)
     gate = proxy.admit(source) if proxy is not None and source.proxied else None
     words = source.input_arguments(gate.url if gate else None)
     some = () if frames is None else ("-frames:v", str(frames))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import select
 import socket
 import subprocess
 import threading
@@ -36,11 +37,13 @@ def record(path: Path) -> Recording:
             stdin=subprocess.DEVNULL,
         ) as sender,
     ):
-        rtp.settimeout(0.5)
-        packets = []
-        with contextlib.suppress(TimeoutError):
-            while True:
+        packets: list[bytes] = []
+        while True:
+            ended = sender.poll() is not None  # before the look: what it sent is there then
+            if select.select([rtp], [], [], 0 if ended else 0.1)[0]:
                 packets.append(rtp.recv(2048))
+            elif ended:
+                break
         assert sender.stdout is not None
         told = sender.stdout.read().decode().partition("SDP:\n")[2]
     sdp = re.sub(r"(?m)^m=video \d+", "m=video 0", told.strip())

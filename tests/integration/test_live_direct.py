@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from moderation.video.ffmpeg import program
 from tests.fakes.playing import play, stream_files
 from tests.fakes.rtsp import Recording, record, rtsp
 from tests.fakes.web import trap
-from tests.servers import free_port
+from tests.live_servers import LiveServer, publishing
+from tests.servers import free_port, wait_for
 
 HOST = "studio.example"
 """Known to the check alone: ffmpeg could not resolve it."""
@@ -32,27 +29,12 @@ def recording(folder: Path) -> Recording:
     return record(folder / "a.ts")
 
 
-@contextlib.contextmanager
-def sending(folder: Path, to: str) -> Iterator[None]:
-    """ffmpeg sends the stream again and again, as if live."""
-    words = ["-stream_loop", "-1", "-re", "-i", str(folder / "a.ts"), "-c", "copy", "-f", "mpegts"]
-    with subprocess.Popen(
-        [program(), "-nostdin", "-v", "error", *words, to],
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            yield
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_rtsp_plays(recording: Recording, transport: str) -> None:
     with rtsp(recording, "anna:s3cret") as server:
         url = f"rtsp://anna:s3cret@{HOST}:{server.port}/cam"
-        heard = play(url, HOST, transport=transport, frames=20)  # type: ignore[arg-type]
-    assert heard.frames == 20, heard.said
+        heard = play(url, HOST, transport=transport, frames=10)  # type: ignore[arg-type]
+    assert heard.frames == 10, heard.said
     assert f"SETUP rtsp://127.0.0.1:{server.port}/cam/track RTSP/1.0" in server.asked
 
 
@@ -70,7 +52,8 @@ def test_rtsp_with_a_wrong_password(recording: Recording) -> None:
 def test_srt_plays(folder: Path, secret: str) -> None:
     port = free_port()
     phrase = "&passphrase=0123456789abc" if secret else ""
-    with sending(folder, f"srt://127.0.0.1:{port}?mode=listener{phrase}"):
+    listen = f"srt://127.0.0.1:{port}?mode=listener{phrase}"
+    with publishing(folder / "a.ts", listen, "mpegts"):
         heard = play(f"srt://{HOST}:{port}{secret}", HOST, frames=10)
     assert heard.frames == 10, heard.said
 
@@ -79,9 +62,18 @@ def test_udp_plays(folder: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with sending(folder, f"udp://127.0.0.1:{port}?pkt_size=1316"):
+    with publishing(folder / "a.ts", f"udp://127.0.0.1:{port}?pkt_size=1316", "mpegts"):
         heard = play(f"udp://127.0.0.1:{port}", frames=10)
     assert heard.frames == 10, heard.said
+
+
+def test_rtmp_and_hls_of_a_real_server_play(live_server: LiveServer, folder: Path) -> None:
+    with publishing(folder / "a.flv", live_server.rtmp("plays")):
+        heard = play(live_server.rtmp("plays", HOST), HOST, frames=10)
+        assert heard.frames == 10, heard.said
+        wait_for(lambda: live_server.segments("plays") >= 2, "HLS is there")
+        heard = play(live_server.hls("plays", HOST), HOST, frames=10)
+        assert heard.frames == 10, heard.said
 
 
 def test_rtmp_connects_to_the_checked_address() -> None:
