@@ -36,7 +36,7 @@ class Limits:
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
     stable_s: float = 120.0
-    ended_s: float = 60.0
+    ended_s: float = 900.0
     auth_tries: int = 2
     max_tries: int = 480
 
