@@ -76,7 +76,7 @@ class Owners(RuleBasedStateMachine):
         known = self.known[lease.stream_id]
         return known.wanted and known.lease == lease and known.until > self.now
 
-    @rule(seconds=st.sampled_from([0.5, 4.0, LEASE_S, LEASE_S + 1]))
+    @rule(seconds=st.sampled_from([0.5, 0.5, 4.0, LEASE_S, LEASE_S + 1]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
@@ -112,24 +112,36 @@ class Owners(RuleBasedStateMachine):
         if held:
             known.lease = None
 
-    @rule(lease=leases, state=STATES)
-    def report_state(self, lease: StreamLease, state: StreamState) -> None:
+    def now_of(self, lease: StreamLease, *, current: bool) -> StreamLease:
+        """The lease, or the one of now of its stream: most of those that are kept are old."""
+        latest = self.known[lease.stream_id].lease
+        return latest if current and latest is not None else lease
+
+    @rule(lease=leases, current=st.booleans(), state=STATES)
+    def report_state(self, lease: StreamLease, current: bool, state: StreamState) -> None:
+        lease = self.now_of(lease, current=current)
         allowed = self.holds(lease)
         moment = later(self.now)
         assert stream_leases.report_state(self.db, lease, state, now=moment) == allowed
         if allowed and state.over:
             self.end(lease.stream_id)
 
-    @rule(lease=leases)
-    def report_progress(self, lease: StreamLease) -> None:
+    @rule(lease=leases, current=st.booleans())
+    def report_progress(self, lease: StreamLease, current: bool) -> None:
+        lease = self.now_of(lease, current=current)
         allowed = self.holds(lease)
         seen = {lease: Progress(frames_seen=1)}
         refused = stream_leases.report_progress(self.db, seen, now=later(self.now))
         assert (not refused) == allowed
         self.known[lease.stream_id].frames += allowed
 
-    @rule(lease=leases, kind=st.sampled_from(["opened", "escalated", "closed"]))
-    def alert(self, lease: StreamLease, kind: str) -> None:
+    @rule(
+        lease=leases,
+        current=st.booleans(),
+        kind=st.sampled_from(["opened", "escalated", "closed"]),
+    )
+    def alert(self, lease: StreamLease, current: bool, kind: str) -> None:
+        lease = self.now_of(lease, current=current)
         allowed = self.holds(lease)
         change = segment(kind, self.now, start=self.now)  # type: ignore[arg-type]
         recorded = alerts.record(self.db, lease, [change], now=later(self.now))
@@ -197,7 +209,7 @@ class Owners(RuleBasedStateMachine):
 
 TestOwners = Owners.TestCase
 TestOwners.settings = settings(
-    max_examples=40,
+    max_examples=30,
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
