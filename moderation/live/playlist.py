@@ -52,6 +52,11 @@ def plain(url: str, base: str) -> tuple[str, Origin | None]:
     return made, (host, port) if scheme == "https" else None
 
 
+def is_finished(playlist: bytes) -> bool:
+    """Whether a playlist says that nothing more comes."""
+    return b"#EXT-X-ENDLIST" in re.split(rb"[\r\n\0]", playlist)
+
+
 def rewritten(playlist: bytes, base: str, speaks_tls: Callable[[Origin], object]) -> bytes:
     """The playlist as ffmpeg is to have it; `speaks_tls` is told every origin of an https address.
 

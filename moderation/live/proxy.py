@@ -30,7 +30,7 @@ import h11
 from moderation import reach
 from moderation.errors import FetchError
 from moderation.live.http import Answer, Request, Upstream, read_request
-from moderation.live.playlist import FIRST_LINE, Origin, plain, rewritten
+from moderation.live.playlist import FIRST_LINE, Origin, is_finished, plain, rewritten
 from moderation.live.source import SourcePlan
 from moderation.reach import Resolver, forbidden, system_resolver
 
@@ -69,14 +69,15 @@ class Pass:
 
     url: for ffmpeg's `-http_proxy`; secret. refusal: why the proxy last refused to open something
     (it answers 403); stays. failure: why the last request could not be done, None where it could.
-    Both outrank what ffmpeg says. status: the HTTP status that the stream's own host last gave: 401
-    and 403 speak of its user and password.
+    status: the HTTP status that the stream's own host last gave. finished: a playlist said that
+    nothing more comes. All outrank what ffmpeg says (`moderation.live.told`).
     """
 
     url: str = field(repr=False)
     refusal: str | None = None
     failure: str | None = None
     status: int | None = None
+    finished: bool = False
     _origin: Origin = field(default=("", 0), repr=False)
     _token: str = field(default="", repr=False)
     _credentials: bytes | None = field(default=None, repr=False)
@@ -274,6 +275,7 @@ class CheckingProxy:
                     break
             if first.startswith(FIRST_LINE):
                 first += await self._rest(body, self._limits.playlist_bytes - len(first))
+                gate.finished = gate.finished or is_finished(first)
                 first = rewritten(first, url, gate.speaks_tls)
                 headers = [header for header in headers if header[0] not in _SIZED]
                 headers.append((b"content-length", str(len(first)).encode()))

@@ -55,6 +55,7 @@ def test_http_sources_play(server: Web, name: str) -> None:
     assert heard.frames == FRAMES, heard.said
     assert heard.gate is not None
     assert (heard.gate.refusal, heard.gate.failure, heard.gate.status) == (None, None, 200)
+    assert heard.gate.finished == ("m3u8" in name)
     assert all(headers["Host"] == f"127.0.0.1:{server.port}" for _, _, headers in server.asked)
     assert not any("Proxy" in each for _, _, headers in server.asked for each in headers)
 
