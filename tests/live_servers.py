@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moderation.video.ffmpeg import program
@@ -129,14 +129,16 @@ def live_server() -> Iterator[LiveServer]:
 
 
 @contextlib.contextmanager
-def publishing(file: Path, to: str, container: str = "flv") -> Iterator[subprocess.Popen[bytes]]:
+def publishing(
+    file: Path, to: str, container: str = "flv", options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """ffmpeg sends a file again and again, at its own speed, as if live; it is killed at the end.
 
-    to: where, in ffmpeg's words; what listens there has to be up.
+    to: where, in ffmpeg's words; what listens there has to be up. options: of ffmpeg's output.
     """
-    words = ("-stream_loop", "-1", "-re", "-i", str(file), "-c", "copy", "-f", container, to)
+    words = ("-stream_loop", "-1", "-re", "-i", str(file), "-c", "copy", "-f", container)
     with subprocess.Popen(
-        [program(), "-nostdin", "-v", "error", *words],
+        [program(), "-nostdin", "-v", "error", *words, *options, to],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=die_with_parent,

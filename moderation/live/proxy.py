@@ -17,11 +17,13 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import functools
 import secrets
 import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +36,10 @@ from moderation.live.playlist import FIRST_LINE, Origin, is_finished, plain, rew
 from moderation.live.source import SourcePlan
 from moderation.reach import Resolver, forbidden, system_resolver
 
+KNOWN_S = 5.0
+"""How long a pass keeps to the addresses that it found for a host."""
+
+NAMES_AT_ONCE = 64
 _USER = "stream"
 _MAX_ORIGINS = 256
 _TO_CLIENT = frozenset(
@@ -82,6 +88,7 @@ class Pass:
     _token: str = field(default="", repr=False)
     _credentials: bytes | None = field(default=None, repr=False)
     _tls: set[Origin] = field(default_factory=set, repr=False)
+    _known: dict[Origin, tuple[float, tuple[str, ...]]] = field(default_factory=dict, repr=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
     _times: deque[float] = field(default_factory=deque, repr=False)
 
@@ -110,6 +117,8 @@ class CheckingProxy:
         self._limits = limits or ProxyLimits()
         self._resolve = resolve
         self._tls = tls or ssl.create_default_context()
+        # Of its own: names that are slow to resolve must not hold up anything else.
+        self._names = ThreadPoolExecutor(NAMES_AT_ONCE, thread_name_prefix="stream-names")
         self._passes: dict[str, Pass] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -126,6 +135,7 @@ class CheckingProxy:
             self._server.close()
         self._passes.clear()
         await _end(self._tasks)
+        self._names.shutdown(wait=False, cancel_futures=True)
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -237,12 +247,7 @@ class CheckingProxy:
             raise forbidden("only http and https may be read")
         host, port = reach.host_and_port(parts)
         origin = (host, port or 80)
-        addresses = await asyncio.to_thread(
-            reach.checked,
-            *(*origin, self._allow),
-            deadline=time.monotonic() + self._limits.connect_s,
-            resolve=self._resolve,
-        )
+        addresses = await self._addresses(origin, gate)
         tls = self._tls if origin in gate._tls else None
         server = await Upstream.connect(origin, addresses, tls, self._limits)
         try:
@@ -254,6 +259,26 @@ class CheckingProxy:
             await self._pass_on(response, server, answer, gate, f"{scheme}://{server.name}{path}")
         finally:
             server.close()
+
+    async def _addresses(self, origin: Origin, gate: Pass) -> tuple[str, ...]:
+        """Checked addresses; for some seconds the same, since every piece of a stream asks."""
+        now = time.monotonic()
+        until, addresses = gate._known.get(origin, (0.0, ()))
+        if now < until:
+            return addresses
+        addresses = await asyncio.get_running_loop().run_in_executor(
+            self._names,
+            functools.partial(
+                reach.checked,
+                *(*origin, self._allow),
+                deadline=now + self._limits.connect_s,
+                resolve=self._resolve,
+            ),
+        )
+        if len(gate._known) >= _MAX_ORIGINS:
+            gate._known.clear()
+        gate._known[origin] = (time.monotonic() + KNOWN_S, addresses)
+        return addresses
 
     async def _pass_on(
         self, response: h11.Response, server: Upstream, answer: Answer, gate: Pass, url: str

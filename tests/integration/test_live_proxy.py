@@ -12,6 +12,9 @@ from moderation.live.proxy_thread import ProxyThread
 from tests.fakes.certificates import self_signed, server_context
 from tests.fakes.playing import FRAMES, play, stream_files
 from tests.fakes.web import Web, web
+from tests.integration.live_source import listens
+from tests.live_servers import publishing
+from tests.servers import free_port, wait_for
 
 HOST = "studio.example"
 HTTP = ("plain.m3u8", "parts.m3u8", "locked.m3u8", "a.flv", "a.ts")
@@ -58,6 +61,18 @@ def test_http_sources_play(server: Web, name: str) -> None:
     assert heard.gate.finished == ("m3u8" in name)
     assert all(headers["Host"] == f"127.0.0.1:{server.port}" for _, _, headers in server.asked)
     assert not any("Proxy" in each for _, _, headers in server.asked for each in headers)
+
+
+@pytest.mark.parametrize(("name", "container"), [("a.flv", "flv"), ("a.ts", "mpegts")])
+def test_a_live_http_source_plays(tmp_path: Path, name: str, container: str) -> None:
+    """ffmpeg as the server: in chunks, without an end."""
+    stream_files(tmp_path)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/{name}"
+    with publishing(tmp_path / name, url, container, ("-listen", "1")):
+        wait_for(lambda: listens(port), "the server listens")
+        heard = play(url, frames=10)
+    assert heard.frames == 10, heard.said
 
 
 @pytest.mark.parametrize("name", HTTP)

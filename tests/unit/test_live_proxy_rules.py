@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -271,6 +273,22 @@ def test_a_resolver_that_hangs_is_timed(server: Web) -> None:
         release.set()
 
 
+def test_a_host_is_resolved_once_for_some_seconds_and_anew_for_another_pass(server: Web) -> None:
+    asked: list[str] = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return LOCAL
+
+    url = f"http://some.example:{server.port}/a"
+    with ProxyThread(LOCAL, resolve=resolve) as proxy:
+        gate = admit(proxy, f"{server.url}/a")
+        assert [ask(proxy, head(url, gate))[0] for _ in range(3)] == [200] * 3
+        assert asked == ["some.example"]
+        assert ask(proxy, head(url, admit(proxy, f"{server.url}/a")))[0] == 200
+    assert asked == ["some.example"] * 2
+
+
 # --- servers ----------------------------------------------------------------------------------
 
 
@@ -386,6 +404,34 @@ def test_both_connections_end_together(end: str) -> None:
         assert ended.wait(10)
         if end != "client":
             everything(connection)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+def test_nothing_is_left_of_many_requests(server: Web) -> None:
+    """Whole answers, clients that leave, refusals, nobody there: no file and no task remains."""
+    server.pages["/big"] = bytes(2_000_000)
+    with ProxyThread(LOCAL) as proxy:
+        before = open_files()
+        for _ in range(10):
+            gate = admit(proxy, f"{server.url}/a")
+            for _ in range(5):
+                assert ask(proxy, head(f"{server.url}/a", gate))[0] == 200
+                assert ask(proxy, head("http://10.0.0.1/a", gate))[0] == 403
+                assert ask(proxy, head("http://127.0.0.1:1/a", gate))[0] in (403, 502)
+                with connect(proxy) as connection:
+                    connection.sendall(head(f"{server.url}/big", gate))
+                    assert connection.recv(5) == b"HTTP/"
+            wait_for(lambda gate=gate: not gate._tasks, "the pass is idle")  # type: ignore[misc]
+            proxy.revoke(gate)
+        inner = proxy._proxy
+        wait_for(lambda: not inner._tasks, "nothing is under way")
+        assert inner._passes == {}
+        # The server's side closes in its own time.
+        wait_for(lambda: open_files() <= before, "all connections are closed")
 
 
 def test_closing_twice_and_while_idle() -> None:
