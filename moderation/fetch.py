@@ -1,5 +1,7 @@
 """The only code that opens addresses which users name: media by URL, and callbacks.
 
+Live streams have code of their own for it, by the same rules: `moderation.live`.
+
 A name is resolved once, every address it has must be public (or allowed by the operator), and
 the connection goes to an address that was checked: a second answer of the name server cannot
 redirect it. Redirects are followed by hand and checked alike. Proxies of the environment are

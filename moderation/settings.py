@@ -213,7 +213,7 @@ class Settings(BaseSettings):
     fetch_enabled: bool = False
     fetch_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="hosts and nets, comma-separated, that user URLs and callbacks "
+        description="hosts and nets, comma-separated, that user URLs, live streams and callbacks "
         "may reach although they are not public",
     )
     fetch_timeout: float = Field(default=10.0, gt=0)

@@ -416,7 +416,7 @@ def test_nothing_is_left_of_many_requests(server: Web) -> None:
     server.pages["/big"] = bytes(2_000_000)
     with ProxyThread(LOCAL) as proxy:
         before = open_files()
-        for _ in range(10):
+        for _ in range(4):
             gate = admit(proxy, f"{server.url}/a")
             for _ in range(5):
                 assert ask(proxy, head(f"{server.url}/a", gate))[0] == 200
