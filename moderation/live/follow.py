@@ -14,7 +14,7 @@ from typing import Protocol
 from moderation.errors import FetchError, ModerationError
 from moderation.live.ends import EndReason
 from moderation.live.picture import Meaningless, PictureWatch
-from moderation.live.reader import LiveFrame, LiveReader, ReaderOptions
+from moderation.live.reader import LiveFrame, LiveReader, ReaderEnd, ReaderOptions
 from moderation.live.ring import Clip, Ring, RingOptions
 from moderation.live.watchdog import (
     Changed,
@@ -40,12 +40,20 @@ JOIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Why an attempt ended. why: a sentence for people; empty: that of the reason."""
+
+    reason: EndReason
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Opening:
     """How one attempt reads the source. arguments: ffmpeg's, up to and with `-i URL`; they hold
-    its credentials. told: what is known of the end that ffmpeg does not say, asked after it."""
+    its credentials. ended: what the end that the reader saw really was."""
 
     arguments: tuple[str, ...]
-    told: Callable[[], EndReason | None]
+    ended: Callable[[ReaderEnd], Told]
 
     def __repr__(self) -> str:
         return "Opening()"
@@ -153,18 +161,18 @@ class Follower:
 
     def _attempt(self, attempt: int) -> None:
         try:
-            reason = self._read(attempt)
+            told = self._read(attempt)
         except FetchError as error:
-            log.info("a stream cannot be opened: %s", error.code)
             forbidden = error.code in ("fetch_forbidden", "fetch_disabled")
             reason = EndReason.FORBIDDEN if forbidden else EndReason.UNREACHABLE
+            told = Told(reason, error.message)
         except ModerationError as error:
             log.warning("a stream's reader failed: %s", error)
-            reason = EndReason.BROKEN
+            told = Told(EndReason.BROKEN)
         with self._lock:
-            self._happened(ProcessEnded(attempt, self._now(), reason))
+            self._happened(ProcessEnded(attempt, self._now(), told.reason, told.why))
 
-    def _read(self, attempt: int) -> EndReason:
+    def _read(self, attempt: int) -> Told:
         """Reads until the program ends; why it did."""
         with self._source.open(attempt) as opening:
             reader = LiveReader(
@@ -178,7 +186,7 @@ class Follower:
             with reader:
                 with self._lock:
                     if not self._is_current(attempt):
-                        return EndReason.BROKEN  # it was given up meanwhile: nobody asks
+                        return Told(EndReason.BROKEN)  # given up meanwhile: nobody asks
                     self._readers[attempt] = reader
                 try:
                     for frame in reader:
@@ -186,10 +194,7 @@ class Follower:
                 finally:
                     with self._lock:
                         del self._readers[attempt]
-            told = opening.told()
-            if told is not None:
-                return told
-            return reader.end.reason if reader.end is not None else EndReason.BROKEN
+            return opening.ended(reader.end) if reader.end is not None else Told(EndReason.BROKEN)
 
     def _frame(self, attempt: int, frame: LiveFrame) -> None:
         with self._lock:

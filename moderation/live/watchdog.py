@@ -62,11 +62,13 @@ class FrameCame:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnded:
-    """The program of the numbered attempt is gone."""
+    """The program of the numbered attempt is gone. why: a sentence for people; empty: that of the
+    reason."""
 
     attempt: int
     now: float
     reason: EndReason
+    why: str = ""
 
 
 Event = Tick | FrameCame | ProcessEnded
@@ -225,19 +227,20 @@ def _frame(watch: Watch, event: FrameCame, limits: Limits) -> Step:
 
 def _ended(watch: Watch, event: ProcessEnded, limits: Limits, chance: float) -> Step:
     reason, now = event.reason, event.now
+    why = event.why or reason.sentence
     gone = replace(watch, running=False)
     if reason is EndReason.FORBIDDEN:
-        return _finish(gone, StreamState.FAILED, reason.sentence, now)
+        return _finish(gone, StreamState.FAILED, why, now)
     if reason is EndReason.FINISHED:
-        return _finish(gone, StreamState.ENDED, reason.sentence, now)
+        return _finish(gone, StreamState.ENDED, why, now)
     if reason in (EndReason.OVER, EndReason.MISSING):
-        return _absent(gone, reason.sentence, now, limits, chance)
+        return _absent(gone, why, now, limits, chance)
     gone = replace(gone, absent_since=None)
     if reason is EndReason.AUTH:
         gone = replace(gone, refusals=gone.refusals + 1)
         if gone.refusals >= limits.auth_tries:
-            return _finish(gone, StreamState.AUTH_FAILED, reason.sentence, now)
-    return _retry(gone, reason.sentence, now, limits, chance)
+            return _finish(gone, StreamState.AUTH_FAILED, why, now)
+    return _retry(gone, why, now, limits, chance)
 
 
 def _absent(watch: Watch, why: str, now: float, limits: Limits, chance: float) -> Step:

@@ -12,15 +12,17 @@ import pytest
 from moderation.errors import FetchError
 from moderation.live.clock import steady_utc
 from moderation.live.ends import EndReason
-from moderation.live.follow import Follower, Opening
+from moderation.live.follow import Follower, Opening, Source, Told
+from moderation.live.opened import UrlSource
 from moderation.live.picture import Meaningless
+from moderation.live.proxy_thread import ProxyThread
 from moderation.live.reader import LiveFrame, ReaderOptions
-from moderation.live.source import plan
 from moderation.live.watchdog import Changed, Limits
 from moderation.settings import load_settings
 from moderation.types import InputKey
 from moderation.types import StreamState as S
 from moderation.video.ffmpeg import program
+from tests.fakes.web import web
 from tests.integration.live_source import X264, Served, until
 from tests.integration.media import write
 from tests.live_servers import LiveServer, publishing
@@ -46,18 +48,7 @@ class Direct:
     @contextmanager
     def open(self, attempt: int) -> Iterator[Opening]:
         del attempt
-        yield Opening(("-analyzeduration", "500000", *self._words), lambda: None)
-
-
-class Checked:
-    """A source as the supervisor opens it."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    @contextmanager
-    def open(self, attempt: int) -> Iterator[Opening]:
-        yield Opening(plan(self._url, SETTINGS, attempt=attempt).input_arguments(), lambda: None)
+        yield Opening(("-analyzeduration", "500000", *self._words), lambda end: Told(end.reason))
 
 
 class Refusing:
@@ -70,7 +61,7 @@ class Refusing:
 class Followed:
     """A follower whose ticks, frames and changes are noted."""
 
-    def __init__(self, source: Direct | Checked | Refusing, folder: Path, limits: Limits) -> None:
+    def __init__(self, source: Source, folder: Path, limits: Limits) -> None:
         self.frames: list[tuple[LiveFrame, Meaningless | None]] = []
         self.changes: list[Changed] = []
         self.follower = Follower(
@@ -101,9 +92,7 @@ class Followed:
 
 
 @contextmanager
-def following(
-    source: Direct | Checked | Refusing, folder: Path, limits: Limits = QUICK
-) -> Iterator[Followed]:
+def following(source: Source, folder: Path, limits: Limits = QUICK) -> Iterator[Followed]:
     """Everything of it is gone at the end."""
     before = pipes()
     followed = Followed(source, folder, limits)
@@ -148,6 +137,12 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(path, "-f", "lavfi", "-i", "testsrc=size=320x180:rate=10:duration=20", *X264)
 
 
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[ProxyThread]:
+    with ProxyThread(SETTINGS.fetch_allow) as running:
+        yield running
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "streams"
@@ -156,10 +151,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_server_is_killed_and_comes_back(
-    live_server: LiveServer, film: Path, folder: Path
+    live_server: LiveServer, film: Path, folder: Path, proxy: ProxyThread
 ) -> None:
     url = live_server.rtmp("back")
-    with following(Checked(url), folder) as one:
+    with following(UrlSource(url, SETTINGS, proxy), folder) as one:
         with publishing(film, url):
             one.reaches(S.CONNECTING, S.LIVE)
             one.until(lambda: len(one.frames) >= 4, "frames")
@@ -179,10 +174,10 @@ def test_a_server_is_killed_and_comes_back(
 
 
 def test_a_publisher_leaves_and_comes_back(
-    live_server: LiveServer, film: Path, folder: Path
+    live_server: LiveServer, film: Path, folder: Path, proxy: ProxyThread
 ) -> None:
     url = live_server.rtmp("leaves")
-    with following(Checked(url), folder) as one:
+    with following(UrlSource(url, SETTINGS, proxy), folder) as one:
         with publishing(film, url):
             one.reaches(S.CONNECTING, S.LIVE)
         one.reaches(S.LIVE, S.STALLED, S.RETRYING, S.CONNECTING)
@@ -203,22 +198,36 @@ def test_a_source_that_keeps_the_connection_and_sends_nothing(
             assert retrying.now - stalled.now == pytest.approx(QUICK.patience_s, abs=0.5)
 
 
-def test_wrong_credentials(folder: Path) -> None:
+def test_wrong_credentials(folder: Path, proxy: ProxyThread) -> None:
     refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
     once = Limits(auth_tries=1)
     with Served(b"", 1.0, head=refusal) as served:
         url = f"http://me:hunter2@127.0.0.1:{served.port}/live.ts"
-        source = Direct("-f", "mpegts", "-i", url)
-        with following(source, folder, once) as one:
+        with following(UrlSource(url, SETTINGS, proxy), folder, once) as one:
             one.reaches(S.CONNECTING, S.AUTH_FAILED)
     assert one.changes[-1].why == EndReason.AUTH.sentence
     assert one.frames == []
+
+
+def test_a_playlist_that_is_finished_ends_the_stream(
+    film: Path, folder: Path, tmp_path: Path, proxy: ProxyThread
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    hls = ("-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod")
+    write(site / "a.m3u8", "-i", str(film), "-c", "copy", "-t", "4", *hls)
+    with web() as server:
+        server.pages |= {f"/{path.name}": path.read_bytes() for path in site.iterdir()}
+        with following(UrlSource(f"{server.url}/a.m3u8", SETTINGS, proxy), folder) as one:
+            one.reaches(S.CONNECTING, S.LIVE, S.ENDED)
+    assert one.changes[-1].why == EndReason.FINISHED.sentence
 
 
 def test_an_address_that_may_not_be_read(folder: Path) -> None:
     with following(Refusing(), folder) as one:
         one.reaches(S.CONNECTING, S.FAILED)
     assert one.follower.watch.attempt == 1
+    assert one.changes[-1].why == "attempt 1 may not"
 
 
 def test_nobody_is_there(folder: Path) -> None:
@@ -229,13 +238,13 @@ def test_nobody_is_there(folder: Path) -> None:
     assert one.changes[-1].why == f"{EndReason.UNREACHABLE.sentence}; 2 attempts failed"
 
 
-def test_a_black_picture_is_told_and_its_end(
-    live_server: LiveServer, folder: Path, tmp_path: Path
+def test_a_black_picture_is_told(
+    live_server: LiveServer, folder: Path, tmp_path: Path, proxy: ProxyThread
 ) -> None:
     source = "color=black:size=320x180:rate=10:duration=4,format=yuv420p"
     black = write(tmp_path / "black.mp4", "-f", "lavfi", "-i", source, *X264)
     url = live_server.rtmp("black")
-    with following(Checked(url), folder) as one, publishing(black, url):
+    with following(UrlSource(url, SETTINGS, proxy), folder) as one, publishing(black, url):
         one.reaches(S.LIVE, S.STALLED)
         assert one.changes[-1].why == "the picture is black"
         assert one.frames[-1][1] is Meaningless.BLACK
@@ -243,12 +252,12 @@ def test_a_black_picture_is_told_and_its_end(
 
 
 def test_it_is_closed_in_the_middle_of_anything(
-    live_server: LiveServer, film: Path, folder: Path
+    live_server: LiveServer, film: Path, folder: Path, proxy: ProxyThread
 ) -> None:
     url = live_server.rtmp("closed")
     with publishing(film, url):
         for ticks in range(6):
-            with following(Checked(url), folder) as one:
+            with following(UrlSource(url, SETTINGS, proxy), folder) as one:
                 for _ in range(ticks):
                     one.changes += one.follower.tick()
                     threading.Event().wait(0.05 * ticks)
@@ -256,5 +265,5 @@ def test_it_is_closed_in_the_middle_of_anything(
 
 
 def test_credentials_are_not_shown() -> None:
-    opening = Opening(("-i", "rtsp://me:hunter2@127.0.0.1/"), lambda: None)
+    opening = Opening(("-i", "rtsp://me:hunter2@127.0.0.1/"), lambda end: Told(end.reason))
     assert "hunter2" not in repr(opening)
