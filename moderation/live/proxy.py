@@ -32,6 +32,7 @@ import h11
 from moderation import reach
 from moderation.errors import FetchError
 from moderation.live.http import Answer, Request, Upstream, read_request
+from moderation.live.login import Login
 from moderation.live.playlist import FIRST_LINE, Origin, is_finished, plain, rewritten
 from moderation.live.source import SourcePlan
 from moderation.reach import Resolver, forbidden, system_resolver
@@ -86,7 +87,7 @@ class Pass:
     finished: bool = False
     _origin: Origin = field(default=("", 0), repr=False)
     _token: str = field(default="", repr=False)
-    _credentials: bytes | None = field(default=None, repr=False)
+    _login: Login | None = field(default=None, repr=False)
     _tls: set[Origin] = field(default_factory=set, repr=False)
     _known: dict[Origin, tuple[float, tuple[str, ...]]] = field(default_factory=dict, repr=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
@@ -153,8 +154,7 @@ class CheckingProxy:
         if url.scheme == "https":
             made.speaks_tls(made._origin)
         if url.user is not None:
-            pair = f"{url.user}:{url.password or ''}".encode()
-            made._credentials = b"Basic " + base64.b64encode(pair)
+            made._login = Login(url.user, url.password or "")
         self._passes[token] = made
         return made
 
@@ -249,16 +249,26 @@ class CheckingProxy:
         origin = (host, port or 80)
         addresses = await self._addresses(origin, gate)
         tls = self._tls if origin in gate._tls else None
-        server = await Upstream.connect(origin, addresses, tls, self._limits)
-        try:
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            response = await server.ask(request.method, path, self._headers(request, gate, origin))
-            if origin == gate._origin:
-                gate.status = response.status_code
-            scheme = "http" if tls is None else "https"
-            await self._pass_on(response, server, answer, gate, f"{scheme}://{server.name}{path}")
-        finally:
-            server.close()
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        own = origin == gate._origin
+        login = gate._login if own and not request.header(b"authorization") else None
+        headers = [(name, value) for name, value in request.headers if name in _TO_SERVER]
+        for attempt in (1, 2):
+            word = login.header(request.method, path) if login else None
+            who = [] if word is None else [(b"authorization", word)]
+            server = await Upstream.connect(origin, addresses, tls, self._limits)
+            try:
+                response = await server.ask(request.method, path, [*headers, *who])
+                again = response.status_code == 401 and attempt == 1
+                if again and login and login.learn(_challenges(response), word):
+                    continue
+                if own:
+                    gate.status = response.status_code
+                url = f"{'http' if tls is None else 'https'}://{server.name}{path}"
+                await self._pass_on(response, server, answer, gate, url)
+                return
+            finally:
+                server.close()
 
     async def _addresses(self, origin: Origin, gate: Pass) -> tuple[str, ...]:
         """Checked addresses; for some seconds the same, since every piece of a stream asks."""
@@ -337,15 +347,11 @@ class CheckingProxy:
         # 192 random bits: how long a look-up takes tells nothing that helps.
         return self._passes.get(token.decode("latin-1"))
 
-    def _headers(self, request: Request, gate: Pass, origin: Origin) -> list[tuple[bytes, bytes]]:
-        sent = [(name, value) for name, value in request.headers if name in _TO_SERVER]
-        if (
-            origin == gate._origin
-            and gate._credentials is not None
-            and not request.header(b"authorization")
-        ):
-            sent.append((b"authorization", gate._credentials))
-        return sent
+
+def _challenges(response: h11.Response) -> list[str]:
+    """What a server that answers 401 wants."""
+    wanted = [value for name, value in response.headers if name == b"www-authenticate"]
+    return [value.decode("latin-1") for value in wanted]
 
 
 def _plain_location(header: tuple[bytes, bytes], url: str, gate: Pass) -> tuple[bytes, bytes]:

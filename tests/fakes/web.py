@@ -17,12 +17,14 @@ Page = bytes | tuple[int, Mapping[str, str], bytes]
 @dataclass
 class Web:
     """pages: by path. asked: method, path with query, and headers, in order. Set `pages` at any
-    time. A page may be a function of the path with its query."""
+    time. A page may be a function of the path with its query. guard: of method, path with query and
+    headers; the challenge of a 401, None where they are right."""
 
     port: int
     scheme: str
     pages: dict[str, Page | Callable[[str], Page]] = field(default_factory=dict)
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    guard: Callable[[str, str, dict[str, str]], str | None] = lambda method, path, headers: None
 
     @property
     def url(self) -> str:
@@ -49,6 +51,13 @@ def web(tls: ssl.SSLContext | None = None) -> Iterator[Web]:
 
         def do_GET(self) -> None:
             made.asked.append((self.command, self.path, dict(self.headers)))
+            challenge = made.guard(self.command, self.path, dict(self.headers))
+            if challenge is not None:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", challenge)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             page = made.pages.get(self.path.partition("?")[0], (404, {}, b"not here"))
             if callable(page):
                 page = page(self.path)
