@@ -51,6 +51,11 @@ class Metrics:
         self._streams = Gauge(
             "moderation_streams", "Live streams, by state", ["state"], registry=self.registry
         )
+        self._unwatched = Gauge(
+            "moderation_streams_unwatched",
+            "Live streams that are to be watched and that no supervisor holds",
+            registry=self.registry,
+        )
         self._jobs = Gauge(
             "moderation_jobs", "Jobs in the database, by state", ["state"], registry=self.registry
         )
@@ -102,8 +107,9 @@ class Metrics:
             self._chunks.labels(stage).set(number)
         self._workers.set(workers)
 
-    def observe_streams(self, counts: Mapping[StreamState, int]) -> None:
+    def observe_streams(self, counts: Mapping[StreamState, int], unwatched: int) -> None:
         """The same of live streams."""
+        self._unwatched.set(unwatched)
         for state in StreamState:
             self._streams.labels(state.value).set(counts.get(state, 0))
 

@@ -13,7 +13,7 @@ from api.problems import request_id_of, respond
 from api.schemas.answers import Live, Ready
 from api.schemas.problems import KEYED, OPEN, Missing, NotReady, problems
 from moderation.errors import BrokerError, StoreError
-from moderation.store import chunks, jobs, outbox, streams
+from moderation.store import chunks, jobs, outbox, stream_leases, streams
 from moderation.store.engine import schema_is_current
 from moderation.store.records import WorkerRow
 
@@ -122,5 +122,7 @@ def _scrape(gateway: Gateway) -> bytes:
         chunks.open_counts(gateway.db),
         len(gateway.workers.get()),
     )
-    gateway.metrics.observe_streams(streams.counts(gateway.db))
+    gateway.metrics.observe_streams(
+        streams.counts(gateway.db), stream_leases.census(gateway.db).free
+    )
     return gateway.metrics.text()

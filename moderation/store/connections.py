@@ -24,6 +24,9 @@ from moderation.errors import ConfigError, InputError, StoreError
 BUSY_TIMEOUT_S = 15.0
 POOL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5
+IDLE_IN_TRANSACTION_S = 30
+"""A process that was paused in the middle of a transaction keeps its locks for so long, and loses
+them with its connection: whoever waits for them goes on."""
 WRITE = "moderation_write"
 
 
@@ -58,7 +61,7 @@ def make_engine(url: URL, *, pool_size: int) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_pre_ping=True,  # the server may have restarted since
             pool_use_lifo=True,
@@ -69,6 +72,14 @@ def make_engine(url: URL, *, pool_size: int) -> Engine:
         raise ConfigError(
             "PostgreSQL needs a driver: pip install 'moderation[postgres]'"
         ) from error
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_postgres(raw: Any, _record: object) -> None:
+    with raw.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
+    raw.commit()  # else it would be undone with the first transaction
 
 
 def _prepare_sqlite(raw: Any, _record: object) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import insert, select, text
 from moderation.errors import ConfigError, InputError, StoreError
 from moderation.store import jobs
 from moderation.store.engine import Database, migrate, open_database, schema_is_current
-from moderation.store.tables import audit, metadata
+from moderation.store.tables import audit, job, metadata
 from tests import servers
 from tests.contract.store_data import NOW, new_item
 
@@ -171,6 +171,44 @@ def test_sqlite_keeps_its_promises(tmp_path: Path) -> None:
         "busy_timeout": 15000,
     }
     db.close()
+
+
+def test_postgresql_frees_what_a_paused_process_locked(
+    postgres_server: servers.Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moderation.store.connections.IDLE_IN_TRANSACTION_S", 1)
+    url = postgres_server.new_database(template="migrated")
+    db = open_database(url)
+    sub = jobs.submit(db, new_item(), now=NOW)
+    woken = threading.Event()
+
+    def hold() -> None:
+        with db.begin() as connection:
+            query = select(job.c.id).where(job.c.id == sub.job_id).with_for_update()
+            connection.execute(query)
+            inside.set()
+            woken.wait(30)
+
+    inside = threading.Event()
+    failed: list[StoreError] = []
+
+    def paused() -> None:
+        try:
+            hold()
+        except StoreError as error:
+            failed.append(error)
+
+    holder = threading.Thread(target=paused)
+    holder.start()
+    assert inside.wait(10)
+    assert jobs.claim(db, sub.job_id, "w1", 15) is not None, "it waited until the lock was free"
+    assert not woken.is_set()
+    woken.set()
+    holder.join(30)
+    assert [error.message for error in failed] == ["The database does not answer."]
+    assert jobs.claim(db, sub.job_id, "w2", 15) is None
+    db.close()
+    postgres_server.drop(url)
 
 
 def test_two_programs_on_one_sqlite_file_wait_for_each_other(tmp_path: Path) -> None:

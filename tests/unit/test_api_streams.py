@@ -294,6 +294,7 @@ def test_streams_are_counted_by_state(gate: Gate) -> None:
     text = gate.client.get("/metrics").text
     assert 'moderation_streams{state="live"} 1.0' in text
     assert 'moderation_streams{state="connecting"} 1.0' in text
+    assert "moderation_streams_unwatched 1.0" in text
     assert "moderation_event_readers 0.0" in text
 
 
