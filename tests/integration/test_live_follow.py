@@ -84,7 +84,10 @@ class Followed:
             self.changes += self.follower.tick()
             return condition()
 
-        until(ticked, f"{what}; {self.states}")
+        try:
+            until(ticked, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {[(c.state, c.why) for c in self.changes]}") from None
 
     def reaches(self, *states: S) -> None:
         """Wait until these are the last ones."""
@@ -199,12 +202,13 @@ def test_a_source_that_keeps_the_connection_and_sends_nothing(
 
 
 def test_wrong_credentials(folder: Path, proxy: ProxyThread) -> None:
-    refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
     once = Limits(auth_tries=1)
-    with Served(b"", 1.0, head=refusal) as served:
-        url = f"http://me:hunter2@127.0.0.1:{served.port}/live.ts"
+    with web() as server:
+        server.pages["/live.ts"] = (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+        url = f"http://me:hunter2@127.0.0.1:{server.port}/live.ts"
         with following(UrlSource(url, SETTINGS, proxy), folder, once) as one:
             one.reaches(S.CONNECTING, S.AUTH_FAILED)
+    assert "hunter2" not in repr(one.changes)
     assert one.changes[-1].why == EndReason.AUTH.sentence
     assert one.frames == []
 
