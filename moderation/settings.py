@@ -153,6 +153,15 @@ class Settings(BaseSettings):
         ge=0,
         description="parts of videos that a media worker reads at a time; 0: one a core",
     )
+    live_capacity: int = Field(
+        default=64, ge=1, description="live streams that one live worker watches at most"
+    )
+    live_packs_ahead: int = Field(
+        default=2,
+        ge=1,
+        description="packs of live frames that one live worker has under way; more where several "
+        "infer workers serve it",
+    )
     sampling_secret: SecretStr | None = Field(
         default=None,
         description="nobody who does not know it can tell which moments of a video are looked "

@@ -1,4 +1,4 @@
-"""The infer worker: all models of one device, for image jobs and for chunks of videos.
+"""The infer worker: all models of one device, for image jobs, chunks of videos and live frames.
 
 The runtime is complete before the first message is taken: a missing or corrupt weight file
 ends the process with exit code 2 and one line that says how to mend it.
@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from moderation.analyse import Analyser
 from moderation.blobs import open_blobs
 from moderation.decoders import DecoderPool
+from moderation.live_queue import RedisLiveQueue
 from moderation.models.runner import Scorer, load_scorer
 from moderation.packs import open_packs
 from moderation.settings import Settings
@@ -23,6 +25,7 @@ from moderation.store.engine import Database
 from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
+from moderation.tasks.live import LiveScoring
 from moderation.tasks.messages import IMAGE, INFER, SCORE
 from moderation.tasks.score import ScoreRuntime
 from moderation.tasks.scoring import Scoring
@@ -32,6 +35,7 @@ from workers.consumer import Consumer
 from workers.hands import Hands, end_hands
 from workers.heartbeat import Heartbeat, abandon, new_row, release
 from workers.process import (
+    DRAIN_S,
     EXIT_FAILED,
     EXIT_HUNG,
     EXIT_OK,
@@ -49,6 +53,8 @@ WATCH_S: Final = 0.5
 SCORERS: Final = 2
 """Chunks scored at a time: one keeps the models busy while the other's pack is fetched, and more
 would only make pictures wait."""
+LIVE_SCORERS: Final = 2
+"""Packs of live frames scored at a time, for the same reason."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,11 +106,21 @@ def serve(settings: Settings, owner: str) -> int:
         )
         hands = Hands("scorer", SCORERS, Scoring(scoring, working).once)
 
+        queue = RedisLiveQueue(settings.redis)
+        stack.callback(queue.close)
+        live = LiveScoring(queue, scorer)
+        drained = threading.Event()
+        lives = [
+            vital(f"live-scorer-{number}", partial(live.run, drained))
+            for number in range(LIVE_SCORERS)
+        ]
+
         def image(job_id: str) -> None:
             with working.on(job_id):
                 run_image(job_id, runtime)
 
         def stopping() -> None:
+            drained.set()
             hands.stop()
             heartbeat.report("stopping")
 
@@ -132,7 +148,12 @@ def serve(settings: Settings, owner: str) -> int:
         if stop.is_set():
             return EXIT_OK
         hands.start()
+        for thread in lives:
+            thread.start()
         consumer.run()
+        drained.set()
+        for thread in lives:
+            thread.join(DRAIN_S)
         end_hands(hands, lambda: abandon(db, owner, heartbeat))
         return EXIT_OK if consumer.stopping else EXIT_FAILED
 

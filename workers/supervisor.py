@@ -1,7 +1,7 @@
 """`moderation serve`: every process of one machine, under one that restarts and stops them.
 
-Start: lock the data folder, broker, migrations, first key, then infer worker, media worker and
-gateway. Stop (SIGTERM, Ctrl-C): the three are asked to stop together, the broker comes last.
+Start: lock the data folder, broker, migrations, first key, then infer, media and live worker and
+gateway. Stop (SIGTERM, Ctrl-C): the four are asked to stop together, the broker comes last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from moderation.errors import ConfigError, ModerationError, ServiceError
 from moderation.settings import Settings, load_settings
-from moderation.store import fleet, jobs
+from moderation.store import fleet, jobs, stream_leases
 from moderation.store.engine import Database, migrate, open_database
 from workers import broker
 from workers.children import Child
@@ -58,6 +58,7 @@ class Supervisor:
         os.set_blocking(self._write_end, False)
         self._infer_id = ""
         self._media_id = ""
+        self._live_id = ""
         python = sys.executable
         self._broker = Child(
             "broker",
@@ -78,6 +79,12 @@ class Supervisor:
                 lambda: [python, "-m", "workers.media", "--id", self._new_media_id()],
                 env=env,
                 died=self._media_died,
+            ),
+            Child(
+                "live",
+                lambda: [python, "-m", "workers.live", "--id", self._new_live_id()],
+                env=env,
+                died=self._live_died,
             ),
             Child(
                 "gateway",
@@ -131,7 +138,7 @@ class Supervisor:
             child.terminate()
         for child in self._children:
             child.wait(deadline)
-        for owner in (self._infer_id, self._media_id):
+        for owner in (self._infer_id, self._media_id, self._live_id):
             self._release(owner)
         self._broker.terminate()
         self._broker.wait(time.monotonic() + BROKER_STOP_S)
@@ -154,6 +161,10 @@ class Supervisor:
         self._media_id = worker_id("media")
         return self._media_id
 
+    def _new_live_id(self) -> str:
+        self._live_id = worker_id("live")
+        return self._live_id
+
     def _infer_died(self, code: int) -> None:
         self._release(self._infer_id)
         self._died("infer", code)
@@ -161,6 +172,10 @@ class Supervisor:
     def _media_died(self, code: int) -> None:
         self._release(self._media_id)
         self._died("media", code)
+
+    def _live_died(self, code: int) -> None:
+        self._release(self._live_id)
+        self._died("live", code)
 
     def _died(self, name: str, code: int) -> None:
         if self._stop:
@@ -178,12 +193,15 @@ class Supervisor:
             return
         try:
             released = jobs.release_owner(self._db, owner)
+            streams = stream_leases.release_owner(self._db, owner)
             fleet.forget(self._db, owner)
         except ServiceError as error:
             log.warning("leases of %s run out by themselves: %s", owner, error)
             return
         if released:
             log.warning("%d jobs of %s given back", released, owner)
+        if streams:
+            log.warning("%d streams of %s given back", streams, owner)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

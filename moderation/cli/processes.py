@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """`infer` loads the models; `media` delivers callbacks and sweeps, and loads none."""
+    """`infer` loads the models; `media` delivers callbacks and sweeps, `live` watches streams, and
+    they load none."""
 
     INFER = "infer"
     MEDIA = "media"
+    LIVE = "live"
 
 
 class Runtime(StrEnum):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from moderation.errors import ConfigError, FetchError
+from moderation.live import trust
 from moderation.live.follow import Opening, Told
 from moderation.live.proxy import Pass
 from moderation.live.proxy_thread import ProxyThread
@@ -17,7 +19,7 @@ from moderation.settings import Settings
 
 class UrlSource:
     """The source of one stream. proxy: one for all streams of a process; HTTP goes through it.
-    transport: of RTSP."""
+    transport: of RTSP. program: ffmpeg, which is tried out before it may read some sources."""
 
     def __init__(
         self,
@@ -26,12 +28,14 @@ class UrlSource:
         proxy: ProxyThread,
         *,
         transport: Transport = "tcp",
+        program: str | None = None,
         resolve: Resolver = system_resolver,
     ) -> None:
         self._url = url
         self._settings = settings
         self._proxy = proxy
         self._transport: Transport = transport
+        self._program = program
         self._resolve = resolve
 
     @contextmanager
@@ -44,6 +48,11 @@ class UrlSource:
             attempt=attempt,
             resolve=self._resolve,
         )
+        if self._program is not None:
+            try:
+                trust.check(found, self._program)
+            except ConfigError as error:
+                raise FetchError(error.message, code="fetch_forbidden") from error
         if not found.proxied:
             yield Opening(found.input_arguments(), lambda end: _told(end, None))
             return

@@ -49,7 +49,14 @@ def test_scan_answers_every_scene_on_real_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["api.__main__", "workers.infer", "workers.media", "workers.supervisor", "moderation.cli.app"],
+    [
+        "api.__main__",
+        "workers.infer",
+        "workers.media",
+        "workers.live",
+        "workers.supervisor",
+        "moderation.cli.app",
+    ],
 )
 def test_every_process_imports(module: str, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -29,6 +29,7 @@ BACKEND = os.environ.get("MODERATION_TEST_BACKEND", "fake")
 TITLES = {
     "infer": "workers.infer",
     "media": "workers.media",
+    "live": "workers.live",
     "gateway": "api",
     "broker": "valkey-server",
 }

@@ -1,0 +1,192 @@
+"""One stream in hand: its alerts, its states, and what of them is still to be written."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from moderation.aggregate import hits
+from moderation.live.alerts import StreamAlerts
+from moderation.live.follow import Follower
+from moderation.live.line import Scored
+from moderation.live.slots import FrameBoard, SlotCounts
+from moderation.live.watchdog import Changed
+from moderation.store import alerts as store
+from moderation.store import stream_leases
+from moderation.store.engine import Database
+from moderation.store.live_records import AlertChange, OwnedStream, Progress, Recorded, StreamLease
+
+log = logging.getLogger(__name__)
+
+MEMORY_S: Final = 10.0
+"""How often what the next owner has to know is saved where no alert changes: as much is looked at
+twice, at most, after a supervisor died."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Since the last report."""
+
+    counts: SlotCounts = field(default_factory=SlotCounts)
+    unscored: int = 0
+    reconnects: int = 0
+    last_s: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class Session:
+    """A stream that this supervisor owns. Any thread may call any method.
+
+    What cannot be written stays, in order, until it can be: an alert is late then, and not lost.
+    Once the lease is refused nothing is written any more (`lost`).
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        owned: OwnedStream,
+        board: FrameBoard[Any],
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self.owned = owned
+        self.follower: Follower | None = None
+        self.lost = False
+        self.over = False
+        self._db, self._board, self._now = db, board, now
+        self._lock = threading.Lock()
+        self._alerts = _restored(owned)
+        self._changes: list[AlertChange] = []
+        self._states: list[Changed] = []
+        self._seen = _Seen()
+        self._reported = _Seen()
+        self._saved_s = now()
+        self._dirty = False
+
+    @property
+    def lease(self) -> StreamLease:
+        return self.owned.lease
+
+    @property
+    def busy(self) -> bool:
+        """Whether an alert is open."""
+        return bool(self._alerts.open)
+
+    def scored(self, frame: Scored) -> tuple[Recorded, ...]:
+        """A frame is back; the alerts that were written. Raises StoreError: they are written
+        later."""
+        with self._lock:
+            self._dirty = True
+            self._changes += self._alerts.add(frame.captured_s, frame.peaks, frame.picture)
+            if frame.peaks is None:
+                self._seen.unscored += 1
+            else:
+                self._seen.last_s = frame.captured_s
+                self._seen.scores = {name: one.score for name, one in frame.peaks.items()}
+                if hits(frame.peaks, self.owned.policy):
+                    self._board.hit(self.lease.stream_id, frame.captured_s)
+            return self._write() if self._changes else ()
+
+    def tick(self) -> tuple[Recorded, ...]:
+        """What is due without a frame. Raises StoreError."""
+        with self._lock:
+            now_s = self._now()
+            self._changes += self._alerts.tick(now_s)
+            due = self._dirty and now_s - self._saved_s >= MEMORY_S
+            return self._write() if self._changes or due else ()
+
+    def states(self) -> bool:
+        """Let the reader do what is due and write the changes of its state; whether there were
+        any. Raises StoreError."""
+        follower = self.follower
+        if follower is None:
+            return False
+        with self._lock:
+            self._states += follower.tick()
+            told = False
+            while self._states and not self.lost:
+                change = self._states[0]
+                if change.state.over and self._changes:
+                    self._write()
+                held = stream_leases.report_state(self._db, self.lease, change.state, change.why)
+                self._states.pop(0)
+                self.lost = self.lost or not held
+                self.over = self.over or (held and change.state.over)
+                told = told or held
+            return told
+
+    def progress(self) -> Progress | None:
+        """What was seen since `reported`; None where nothing was."""
+        with self._lock:
+            counts = self._board.counts().get(self.lease.stream_id, SlotCounts())
+            reconnects = self.follower.watch.reconnects if self.follower is not None else 0
+            self._seen.counts, self._seen.reconnects = counts, reconnects
+            seen, before = self._seen, self._reported
+            if (seen.counts, seen.unscored, seen.reconnects, seen.last_s) == (
+                before.counts,
+                before.unscored,
+                before.reconnects,
+                before.last_s,
+            ):
+                return None
+            return Progress(
+                frames_seen=seen.counts.offered - before.counts.offered,
+                frames_dropped=seen.counts.dropped
+                - before.counts.dropped
+                + seen.unscored
+                - before.unscored,
+                reconnects=max(0, seen.reconnects - before.reconnects),
+                last_frame=None
+                if seen.last_s is None
+                else datetime.fromtimestamp(seen.last_s, UTC),
+                scores=seen.scores or None,
+            )
+
+    def reported(self) -> None:
+        """What `progress` told last is written."""
+        with self._lock:
+            seen = self._seen
+            self._reported = _Seen(seen.counts, seen.unscored, seen.reconnects, seen.last_s)
+
+    def restarted(self) -> None:
+        """A new reader counts its attempts anew."""
+        with self._lock:
+            self._reported.reconnects = 0
+
+    def change(self, owned: OwnedStream) -> None:
+        """Its settings are others now: alerts go on under them."""
+        with self._lock:
+            memory = self._alerts.memory()
+            self.owned = owned
+            self._alerts = StreamAlerts(owned.policy, hold_s=owned.hold_s, memory=memory)
+
+    def save(self) -> tuple[Recorded, ...]:
+        """Before it is given back: all that the next owner has to know. Raises StoreError."""
+        with self._lock:
+            return self._write()
+
+    def _write(self) -> tuple[Recorded, ...]:
+        if self.lost or self.over:
+            return ()
+        recorded = store.record(self._db, self.lease, self._changes, memory=self._alerts.memory())
+        if recorded is None:
+            log.warning("stream %s is another supervisor's", self.lease.stream_id)
+            self.lost = True
+            return ()
+        self._changes = []
+        self._saved_s, self._dirty = self._now(), False
+        return recorded
+
+
+def _restored(owned: OwnedStream) -> StreamAlerts:
+    if owned.memory is not None:
+        try:
+            return StreamAlerts(owned.policy, hold_s=owned.hold_s, memory=owned.memory)
+        except ValueError as error:
+            # Its open alerts are found again in the store: no second one is opened for them.
+            log.warning("stream %s begins anew: %s", owned.lease.stream_id, error)
+    return StreamAlerts(owned.policy, hold_s=owned.hold_s)

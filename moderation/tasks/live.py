@@ -1,0 +1,102 @@
+"""The scoring of live frames: a pack of several streams in, the scores of each frame out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from moderation.errors import InferenceError, ServiceError
+from moderation.live_queue import Answer, Ask, LiveQueue, Peaks
+from moderation.models.runner import Scorer
+from moderation.policy import summarise
+from moderation.types import DecodedImage, MediaInfo, MediaScores, View
+from moderation.video.pack import FramePack, load_pack
+
+log = logging.getLogger(__name__)
+
+IDLE_S: Final = 0.5
+"""How often an idle scorer looks whether it is to stop."""
+AWAY_S: Final = 0.5
+"""Pause after the broker did not answer."""
+
+
+@dataclass(frozen=True)
+class LiveScoring:
+    """Used by several threads. now: seconds UTC, of a machine whose clock is set."""
+
+    queue: LiveQueue
+    scorer: Scorer
+    now: Callable[[], float] = time.time
+
+    def run(self, stop: threading.Event) -> None:
+        """Score until `stop` is set. Live frames do not wait for films: they are not patient."""
+        while not stop.is_set():
+            try:
+                self.once()
+            except ServiceError as error:
+                log.warning("live frames: %s", error)
+                stop.wait(AWAY_S)
+
+    def once(self, timeout_s: float = IDLE_S) -> bool:
+        """Score one pack, waiting for it so long; False where none came, or nobody wants it any
+        more. Raises BrokerError."""
+        found = self.queue.next_ask(timeout_s)
+        if found is None:
+            return False
+        ask, data = found
+        left_s = ask.deadline_s - self.now()
+        if data is None or left_s <= 0:
+            log.info("a live pack came too late")
+            return False
+        try:
+            peaks = self._peaks(load_pack(data), ask, time.monotonic() + left_s)
+        except ServiceError as error:
+            # Who asked gives up at the deadline, and has a newer frame by then.
+            log.warning("live frames were not scored: %s: %s", error.code, error)
+            return False
+        self.queue.answer(ask.owner, Answer(ask.id, peaks, self.now()))
+        return True
+
+    def _peaks(self, pack: FramePack, ask: Ask, deadline: float) -> tuple[Peaks | None, ...]:
+        if not set(self.scorer.keys) <= set(pack.pixels):
+            raise ServiceError("live frames were read for other models", code="pack_invalid")
+        rows = range(len(pack.hashes))
+        try:
+            return self._scored(pack, tuple(rows), ask.floors, deadline)
+        except InferenceError:
+            # The frame of one stream must not take those of the others along.
+            return tuple(self._alone(pack, row, ask.floors, deadline) for row in rows)
+
+    def _alone(
+        self, pack: FramePack, row: int, floors: Mapping[str, float], deadline: float
+    ) -> Peaks | None:
+        try:
+            return self._scored(pack, (row,), floors, deadline)[0]
+        except InferenceError as error:
+            log.warning("a live frame cannot be scored: %s", error)
+            return None
+
+    def _scored(
+        self, pack: FramePack, rows: tuple[int, ...], floors: Mapping[str, float], deadline: float
+    ) -> tuple[Peaks, ...]:
+        views = tuple(View(frame=at) for at in range(len(rows)))
+        pixels = {key: array[list(rows)] for key, array in pack.pixels.items()}
+        key = next(iter(pack.pixels))
+        about = MediaInfo(
+            format="live",
+            width=key.width,
+            height=key.height,
+            frames_total=len(rows),
+            frames_decoded=len(rows),
+            size_bytes=0,
+        )
+        decoded = DecodedImage(about, views, pixels)
+        scored = self.scorer.score(decoded, deadline=deadline, floors=floors)
+        return tuple(
+            summarise(MediaScores((view,), (one,)))
+            for view, one in zip(views, scored.scores, strict=True)
+        )

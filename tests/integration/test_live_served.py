@@ -1,0 +1,228 @@
+"""A live stream through `moderation serve`: published by RTMP, alerts by SSE and by callback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from media import write
+from served import KEY, Receiver, Served, descendants, until
+
+from moderation.store import alerts
+from moderation.store.engine import open_database
+from moderation.store.live_records import AlertRow
+from moderation.store.records import DEFAULT_TENANT
+from moderation.video.ffmpeg import program
+from tests.live_servers import LiveServer, publishing
+
+pytestmark = pytest.mark.slow
+
+AUTH = {"Authorization": f"Bearer {KEY}"}
+PORN = "porn.explicit"
+CALM_S, RED_S = 8, 6
+SOON_S = 3.0
+
+
+class Events:
+    """The events of a stream, read as they come, each with the time of its arrival."""
+
+    def __init__(self, url: str) -> None:
+        self.came: list[tuple[float, dict[str, Any]]] = []
+        self._over = threading.Event()
+        self._url = url
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def of(self, kind: str) -> list[tuple[float, dict[str, Any]]]:
+        return [(at, told) for at, told in self.came if told["type"] == kind]
+
+    def states(self) -> list[str]:
+        return [told["data"]["state"] for _, told in self.of("stream.state")]
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        headers = AUTH | {"Last-Event-ID": "0"}
+        with httpx.stream("GET", self._url, headers=headers, timeout=60) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    self.came.append((time.time(), json.loads(line.removeprefix("data: "))))
+                if self._over.is_set():
+                    return
+
+
+class Watched:
+    """`serve`, and its streams."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self._client = httpx.Client(base_url=served.url, headers=AUTH, timeout=30)
+
+    def watch(self, url: str, **options: Any) -> str:
+        body = {"url": url, "interval_ms": 500, "hold_s": 2} | options
+        answer = self._client.post("/v1/streams", json=body)
+        assert answer.status_code == 201, answer.text
+        made: str = answer.json()["id"]
+        return made
+
+    def stream(self, stream_id: str) -> dict[str, Any]:
+        answer = self._client.get(f"/v1/streams/{stream_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def newest(self, stream_id: str) -> float:
+        """When its newest frame was captured, UTC; 0: it has none."""
+        age_s = self.stream(stream_id)["last_frame_age_s"]
+        return 0.0 if age_s is None else time.time() - float(age_s)
+
+    def events(self, stream_id: str) -> Events:
+        # The tail ends by itself: a reader that is left behind would hold up the end of the test.
+        return Events(f"{self.served.url}/v1/streams/{stream_id}/events?seconds=120")
+
+    def delete(self, stream_id: str) -> None:
+        assert self._client.delete(f"/v1/streams/{stream_id}").status_code in (200, 204)
+
+    def alerts(self, stream_id: str) -> list[AlertRow]:
+        """With their evidence, which the API does not show."""
+        db = open_database(f"sqlite:///{self.served.home / 'moderation.db'}")
+        try:
+            return alerts.of_stream(db, DEFAULT_TENANT, stream_id)
+        finally:
+            db.close()
+
+    def left(self) -> list[str]:
+        """Folders of readers that are there."""
+        return [path.name for path in (self.served.home / "streams").glob("*/stream*")]
+
+    def readers(self) -> set[int]:
+        """Processes below the live worker."""
+        pid = self.served.pid_of("live")
+        return set() if pid is None else descendants(pid)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    with tempfile.TemporaryDirectory(prefix="ml") as folder:
+        served = Served(Path(folder) / "home", fetch_enabled="true")
+        try:
+            served.start()
+            watched = Watched(served)
+            yield watched
+            watched.close()
+            assert served.stop() == 0
+            assert watched.left() == []
+        finally:
+            served.destroy()
+
+
+def red(path: Path, *, calm_s: int, red_s: int, then_s: int) -> Path:
+    """A moving grey picture, that is red for a while."""
+    source = (
+        f"mandelbrot=size=320x240:rate=10,trim=duration={calm_s + red_s + then_s},format=gray,"
+        "format=yuv420p,drawbox=w=iw:h=ih:color=red:t=fill:"
+        f"enable='between(t,{calm_s},{calm_s + red_s})'"
+    )
+    coder = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "10")
+    return write(path, "-f", "lavfi", "-i", source, *coder)
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_a_passage_is_one_alert_within_seconds(
+    watched: Watched, live_server: LiveServer, tmp_path: Path
+) -> None:
+    film = red(tmp_path / "a.flv", calm_s=CALM_S, red_s=RED_S, then_s=60)
+    secret = watched.served.home / "webhook-secret"
+    receiver = Receiver(lambda: secret.read_text().strip())
+    stream_id = watched.watch(live_server.rtmp("passage"), callback_url=receiver.url)
+    events = watched.events(stream_id)
+    try:
+        begun = time.time()
+        with publishing(film, live_server.rtmp("passage")):
+            until(lambda: bool(events.of("alert.closed")), 60, f"closed\n{watched.served.tail()}")
+            opened_at, opened = events.of("alert.opened")[0]
+            closed = events.of("alert.closed")[0][1]
+            assert opened["data"]["label"] == PORN
+            assert closed["data"]["alert_id"] == opened["data"]["alert_id"]
+            captured = moment(opened["data"]["captured"])
+            assert opened_at - captured < SOON_S
+            assert abs(moment(opened["data"]["start"]) - (begun + CALM_S)) < 2.5
+            assert abs(moment(closed["data"]["end"]) - (begun + CALM_S + RED_S)) < 2.5
+            until(lambda: bool(watched.alerts(stream_id)[0].evidence), 20, "the alert has its clip")
+            seen = watched.stream(stream_id)
+            assert seen["state"] == "live"
+            assert seen["frames_seen"] > 10
+        assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
+        until(lambda: len(told(receiver)) >= 2, 20, "callbacks")
+        assert told(receiver) == ["alert.opened", "alert.closed"]
+        assert receiver.problems == []
+        the_clip_plays(watched, stream_id)
+        watched.delete(stream_id)
+        until(lambda: not watched.readers() and not watched.left(), 15, "nothing is left of it")
+        until(lambda: events.states()[-1] == "ended", 10, "it ended")
+    finally:
+        events.close()
+        receiver.close()
+
+
+def told(receiver: Receiver) -> list[str]:
+    """Types of the callbacks about alerts, in the order in which they were written."""
+    whole = [tries[-1] for tries in receiver.events.values()]
+    whole.sort(key=lambda one: str(one["timestamp"]))
+    return [one["type"] for one in whole if str(one["type"]).startswith("alert.")]
+
+
+def the_clip_plays(watched: Watched, stream_id: str) -> None:
+    (alert,) = watched.alerts(stream_id)
+    clip = alert.evidence["clip"]
+    assert moment(clip["begun"]) < alert.captured.timestamp()
+    path = watched.served.home / "media" / clip["key"]
+    done = subprocess.run(
+        [program(), "-v", "error", "-i", str(path), "-f", "null", "-"],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_killed_supervisor_raises_no_second_alert(
+    watched: Watched, live_server: LiveServer, tmp_path: Path
+) -> None:
+    film = red(tmp_path / "b.flv", calm_s=1, red_s=100, then_s=1)
+    stream_id = watched.watch(live_server.rtmp("killed"))
+    events = watched.events(stream_id)
+    try:
+        with publishing(film, live_server.rtmp("killed")):
+            until(lambda: bool(events.of("alert.opened")), 60, f"opened\n{watched.served.tail()}")
+            watched.served.kill("live")
+            since = time.time()
+            until(
+                lambda: watched.newest(stream_id) > since + 3,
+                60,
+                f"it is watched again\n{watched.served.tail()}",
+            )
+            watched.delete(stream_id)
+            until(lambda: bool(events.of("alert.closed")), 10, "closed")
+        assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
+        until(lambda: not watched.readers() and not watched.left(), 15, "nothing is left of it")
+    finally:
+        events.close()
