@@ -17,6 +17,7 @@ from api import openapi, problems, tus
 from api.auth import Keyring
 from api.deps import (
     MAX_READERS,
+    FiguresLike,
     Gateway,
     ListenerLike,
     ProducerLike,
@@ -44,6 +45,7 @@ from api.routes import (
 )
 from moderation import __version__
 from moderation.blobs import open_blobs
+from moderation.live.figures import FigureStore
 from moderation.live.source import plan
 from moderation.policy import choose_policy, load_policies
 from moderation.settings import Settings
@@ -60,11 +62,12 @@ SMALL_BODY = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """How the three sides of the broker are opened; tests give others."""
+    """How the sides of the broker are opened; tests give others."""
 
     producer: Callable[[Settings], ProducerLike] = lambda settings: Producer(settings.broker)
     listener: Callable[[Settings], ListenerLike] = lambda settings: WakeListener(settings.redis)
     waker: Callable[[Settings], WakerLike] = lambda settings: Waker(settings.redis)
+    figures: Callable[[Settings], FiguresLike] = lambda settings: FigureStore(settings.redis)
 
 
 def shown_source(url: str, settings: Settings) -> str:
@@ -102,6 +105,7 @@ def create_app(
             producer=broker.producer(settings),
             listener=broker.listener(settings),
             waker=broker.waker(settings),
+            figures=broker.figures(settings),
             policies=policies,
             keyring=Keyring(db, secret.get_secret_value() if secret else None),
             limiter=RateLimiter(settings.rate_limit_per_minute),
@@ -123,6 +127,7 @@ def create_app(
             await gateway.stop_waiting()
             gateway.producer.close()
             gateway.waker.close()
+            gateway.figures.close()
             await run_sync(db.close)
 
     app = FastAPI(

@@ -19,6 +19,7 @@ from api.incoming import Incoming
 from api.limits import RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
+from moderation.live.figures import Figures
 from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.store import fleet, jobs
@@ -66,6 +67,15 @@ class WakerLike(Protocol):
     def close(self) -> None: ...
 
 
+class FiguresLike(Protocol):
+    """What supervisors of live streams counted (moderation.live.figures.FigureStore)."""
+
+    def read(self) -> Mapping[str, Figures]:
+        """By supervisor. Raises BrokerError."""
+
+    def close(self) -> None: ...
+
+
 class SourceCheck(Protocol):
     """Says how a live stream's URL is shown, without credentials (moderation.live.source)."""
 
@@ -109,6 +119,7 @@ class Gateway:
     producer: ProducerLike
     listener: ListenerLike
     waker: WakerLike
+    figures: FiguresLike
     policies: Mapping[str, Policy]
     keyring: Keyring
     limiter: RateLimiter

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from api.live_metrics import LiveMetrics
+from moderation.live.figures import Figures
 from moderation.store.records import JobState
 from moderation.types import StreamState
 
@@ -56,6 +58,7 @@ class Metrics:
             "Live streams that are to be watched and that no supervisor holds",
             registry=self.registry,
         )
+        self._live = LiveMetrics(self.registry)
         self._jobs = Gauge(
             "moderation_jobs", "Jobs in the database, by state", ["state"], registry=self.registry
         )
@@ -107,8 +110,11 @@ class Metrics:
             self._chunks.labels(stage).set(number)
         self._workers.set(workers)
 
-    def observe_streams(self, counts: Mapping[StreamState, int], unwatched: int) -> None:
-        """The same of live streams."""
+    def observe_streams(
+        self, counts: Mapping[StreamState, int], unwatched: int, figures: Mapping[str, Figures]
+    ) -> None:
+        """The same of live streams. figures: by supervisor."""
+        self._live.observe(figures)
         self._unwatched.set(unwatched)
         for state in StreamState:
             self._streams.labels(state.value).set(counts.get(state, 0))

@@ -19,6 +19,7 @@ from moderation.blobs import open_blobs
 from moderation.errors import BrokerError, ServiceError
 from moderation.live.clock import steady_utc
 from moderation.live.evidence import EvidenceKeeper
+from moderation.live.figures import FigureStore
 from moderation.live.follow import Follower, OnFrame
 from moderation.live.line import ScoreLine
 from moderation.live.opened import UrlSource
@@ -123,7 +124,9 @@ def serve(settings: Settings, name: str) -> int:
         heartbeat.report("ready", capacity=settings.live_capacity)
         for thread in threads:
             thread.start()
-        watch(supervision, stop)
+        figures = FigureStore(settings.redis)
+        stack.callback(figures.close)
+        watch(supervision, stop, lambda: figures.write(name, supervision.figures(line)))
         # What this one gives back is for others: it takes nothing from now on.
         heartbeat.report("stopping", capacity=0)
         supervision.close()
@@ -135,9 +138,10 @@ def serve(settings: Settings, name: str) -> int:
         return EXIT_OK
 
 
-def watch(supervision: Supervision, stop: threading.Event) -> None:
-    """The main loop. A database that is away is waited for: readers go on meanwhile."""
-    turns = {supervision.turn: TURN_S, supervision.report: REPORT_S}
+def watch(supervision: Supervision, stop: threading.Event, count: Callable[[], None]) -> None:
+    """The main loop. A database or broker that is away is waited for: readers go on meanwhile.
+    count: writes down what was counted; raises ServiceError."""
+    turns = {supervision.turn: TURN_S, supervision.report: REPORT_S, count: REPORT_S}
     now = steady_utc()
     due = dict.fromkeys(turns, now())
     while not stop.wait(TICK_S):

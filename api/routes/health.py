@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -13,9 +15,12 @@ from api.problems import request_id_of, respond
 from api.schemas.answers import Live, Ready
 from api.schemas.problems import KEYED, OPEN, Missing, NotReady, problems
 from moderation.errors import BrokerError, StoreError
+from moderation.live.figures import Figures
 from moderation.store import chunks, jobs, outbox, stream_leases, streams
 from moderation.store.engine import schema_is_current
 from moderation.store.records import WorkerRow
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operations"])
 
@@ -123,6 +128,15 @@ def _scrape(gateway: Gateway) -> bytes:
         len(gateway.workers.get()),
     )
     gateway.metrics.observe_streams(
-        streams.counts(gateway.db), stream_leases.census(gateway.db).free
+        streams.counts(gateway.db), stream_leases.census(gateway.db).free, _figures(gateway)
     )
     return gateway.metrics.text()
+
+
+def _figures(gateway: Gateway) -> Mapping[str, Figures]:
+    """Of the supervisors; none while the broker is away."""
+    try:
+        return gateway.figures.read()
+    except BrokerError as error:
+        log.info("no figures of live streams: %s", error)
+        return {}

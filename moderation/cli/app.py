@@ -14,6 +14,7 @@ from moderation.cli import (
     doctor,
     evaluate,
     keys,
+    live,
     processes,
     scan,
     thresholds,
@@ -29,6 +30,7 @@ def build() -> typer.Typer:
     """The whole command line."""
     app = new_group("Moderates images on your own machine: porn, violence, smoking.")
     app.command("scan")(scan.scan)
+    app.command("watch")(live.watch)
     app.command("serve")(processes.serve)
     app.command("gateway")(processes.gateway)
     app.command("worker")(processes.worker)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from pydantic import TypeAdapter, ValidationError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from moderation.errors import BrokerError
 
 BUCKETS_S = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Upper bounds of the histogram of seconds from a frame's capture to its alert."""
+
+PREFIX: Final = "moderation.live.figures:"
+KEPT_S: Final = 15
+"""Figures of a supervisor that says nothing for so long are gone."""
+TIMEOUT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +78,55 @@ class Counting:
                 age_s,
                 share,
             )
+
+
+_CODEC = TypeAdapter(Figures)
+
+
+class FigureStore:
+    """The figures of all supervisors, on the broker's Redis: they write, gateways read.
+
+    `redis_url`: as redis-py spells it. Thread-safe. Methods raise BrokerError.
+    """
+
+    def __init__(self, redis_url: str) -> None:
+        self._client: Any = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        )
+
+    def write(self, worker: str, figures: Figures) -> None:
+        """In place of what that supervisor said before."""
+        try:
+            self._client.set(PREFIX + worker, _CODEC.dump_json(figures), ex=KEPT_S)
+        except (redis.RedisError, OSError) as error:
+            raise BrokerError("the broker does not take figures") from error
+
+    def read(self) -> Mapping[str, Figures]:
+        """By supervisor. Those of another version are left out."""
+        try:
+            names = sorted(self._client.scan_iter(match=f"{PREFIX}*", count=1000))
+            values = self._client.mget(names) if names else []
+        except (redis.RedisError, OSError) as error:
+            raise BrokerError("the broker does not give figures") from error
+        found = {}
+        for name, value in zip(names, values, strict=True):
+            figures = _read(value)
+            if figures is not None:
+                found[name.decode().removeprefix(PREFIX)] = figures
+        return found
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _read(value: bytes | None) -> Figures | None:
+    if value is None:  # it ran out meanwhile
+        return None
+    try:
+        figures = _CODEC.validate_json(value)
+    except ValidationError:
+        return None
+    return figures if len(figures.alerts) == len(BUCKETS_S) + 1 else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,15 +27,15 @@ MEMORY_S: Final = 10.0
 twice, at most, after a supervisor died."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
-    """Since the last report."""
+    """Of a stream, since it was taken. last_s, scores: of the newest frame that was scored."""
 
     counts: SlotCounts = field(default_factory=SlotCounts)
     unscored: int = 0
     reconnects: int = 0
     last_s: float | None = None
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] | None = None
 
 
 class Session:
@@ -63,7 +63,7 @@ class Session:
         self._changes: list[AlertChange] = []
         self._states: list[Changed] = []
         self._seen = _Seen()
-        self._reported = _Seen()
+        self._told = self._reported = _Seen()
         self._saved_s = now()
         self._dirty = False
 
@@ -83,10 +83,10 @@ class Session:
             self._dirty = True
             self._changes += self._alerts.add(frame.captured_s, frame.peaks, frame.picture)
             if frame.peaks is None:
-                self._seen.unscored += 1
+                self._seen = replace(self._seen, unscored=self._seen.unscored + 1)
             else:
-                self._seen.last_s = frame.captured_s
-                self._seen.scores = {name: one.score for name, one in frame.peaks.items()}
+                scores = {name: one.score for name, one in frame.peaks.items()}
+                self._seen = replace(self._seen, last_s=frame.captured_s, scores=scores)
                 if hits(frame.peaks, self.owned.policy):
                     self._board.hit(self.lease.stream_id, frame.captured_s)
             return self._write() if self._changes else ()
@@ -119,43 +119,36 @@ class Session:
                 told = told or held
             return told
 
-    def progress(self) -> Progress | None:
-        """What was seen since `reported`; None where nothing was."""
+    def progress(self, counts: SlotCounts) -> Progress | None:
+        """What was seen since `reported`; None where nothing was. counts: the board's."""
         with self._lock:
-            counts = self._board.counts().get(self.lease.stream_id, SlotCounts())
-            reconnects = self.follower.watch.reconnects if self.follower is not None else 0
-            self._seen.counts, self._seen.reconnects = counts, reconnects
-            seen, before = self._seen, self._reported
-            if (seen.counts, seen.unscored, seen.reconnects, seen.last_s) == (
-                before.counts,
-                before.unscored,
-                before.reconnects,
-                before.last_s,
-            ):
-                return None
-            return Progress(
-                frames_seen=seen.counts.offered - before.counts.offered,
-                frames_dropped=seen.counts.dropped
-                - before.counts.dropped
-                + seen.unscored
-                - before.unscored,
-                reconnects=max(0, seen.reconnects - before.reconnects),
-                last_frame=None
-                if seen.last_s is None
-                else datetime.fromtimestamp(seen.last_s, UTC),
-                scores=seen.scores or None,
+            follower, before = self.follower, self._reported
+            seen = replace(
+                self._seen,
+                counts=counts,
+                reconnects=0 if follower is None else follower.watch.reconnects,
             )
+            if seen == before:
+                return None
+            self._told = seen
+        dropped = seen.counts.dropped - before.counts.dropped
+        return Progress(
+            frames_seen=seen.counts.offered - before.counts.offered,
+            frames_dropped=dropped + seen.unscored - before.unscored,
+            reconnects=max(0, seen.reconnects - before.reconnects),
+            last_frame=None if seen.last_s is None else datetime.fromtimestamp(seen.last_s, UTC),
+            scores=seen.scores,
+        )
 
     def reported(self) -> None:
         """What `progress` told last is written."""
         with self._lock:
-            seen = self._seen
-            self._reported = _Seen(seen.counts, seen.unscored, seen.reconnects, seen.last_s)
+            self._reported = self._told
 
     def restarted(self) -> None:
         """A new reader counts its attempts anew."""
         with self._lock:
-            self._reported.reconnects = 0
+            self._reported = replace(self._reported, reconnects=0)
 
     def change(self, owned: OwnedStream) -> None:
         """Its settings are others now: alerts go on under them."""

@@ -120,7 +120,12 @@ class Supervision:
         self._share, changes = self._parts.board.shortage()
         for change in changes:
             self._short(change)
-        told = [(one, seen) for one in self._all() if (seen := one.progress()) is not None]
+        counts = self._parts.board.counts()
+        told = [
+            (one, seen)
+            for one in self._all()
+            if (seen := one.progress(counts[one.lease.stream_id])) is not None
+        ]
         reports = {one.lease: seen for one, seen in told}
         refused = stream_leases.report_progress(self._parts.db, reports)
         for session, _ in told:
@@ -140,6 +145,10 @@ class Supervision:
     def close(self) -> None:
         """End all readers, and give all streams back. Nothing is left of them."""
         leases = self._parts.owner.held
+        try:
+            self.report()
+        except ServiceError as error:
+            log.warning("streams: not counted: %s", error)
         self._end(leases, save=True)
         try:
             self._parts.owner.give_back(leases)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from moderation.analyse_live import score_frames
 from moderation.errors import InferenceError, ServiceError
 from moderation.live_queue import Answer, Ask, LiveQueue, Peaks
 from moderation.models.runner import Scorer
-from moderation.policy import summarise
-from moderation.types import DecodedImage, MediaInfo, MediaScores, View
 from moderation.video.pack import FramePack, load_pack
 
 log = logging.getLogger(__name__)
@@ -62,41 +61,16 @@ class LiveScoring:
         return True
 
     def _peaks(self, pack: FramePack, ask: Ask, deadline: float) -> tuple[Peaks | None, ...]:
-        if not set(self.scorer.keys) <= set(pack.pixels):
-            raise ServiceError("live frames were read for other models", code="pack_invalid")
         rows = range(len(pack.hashes))
         try:
-            return self._scored(pack, tuple(rows), ask.floors, deadline)
+            return score_frames(self.scorer, pack.pixels, rows, ask.floors, deadline=deadline)
         except InferenceError:
             # The frame of one stream must not take those of the others along.
-            return tuple(self._alone(pack, row, ask.floors, deadline) for row in rows)
+            return tuple(self._alone(pack, row, ask, deadline) for row in rows)
 
-    def _alone(
-        self, pack: FramePack, row: int, floors: Mapping[str, float], deadline: float
-    ) -> Peaks | None:
+    def _alone(self, pack: FramePack, row: int, ask: Ask, deadline: float) -> Peaks | None:
         try:
-            return self._scored(pack, (row,), floors, deadline)[0]
+            return score_frames(self.scorer, pack.pixels, (row,), ask.floors, deadline=deadline)[0]
         except InferenceError as error:
             log.warning("a live frame cannot be scored: %s", error)
             return None
-
-    def _scored(
-        self, pack: FramePack, rows: tuple[int, ...], floors: Mapping[str, float], deadline: float
-    ) -> tuple[Peaks, ...]:
-        views = tuple(View(frame=at) for at in range(len(rows)))
-        pixels = {key: array[list(rows)] for key, array in pack.pixels.items()}
-        key = next(iter(pack.pixels))
-        about = MediaInfo(
-            format="live",
-            width=key.width,
-            height=key.height,
-            frames_total=len(rows),
-            frames_decoded=len(rows),
-            size_bytes=0,
-        )
-        decoded = DecodedImage(about, views, pixels)
-        scored = self.scorer.score(decoded, deadline=deadline, floors=floors)
-        return tuple(
-            summarise(MediaScores((view,), (one,)))
-            for view, one in zip(views, scored.scores, strict=True)
-        )

@@ -25,6 +25,7 @@ from moderation.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "scan",
+    "watch",
     "serve",
     "gateway",
     "worker",

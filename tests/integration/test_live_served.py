@@ -33,7 +33,8 @@ SOON_S = 3.0
 
 
 class Events:
-    """The events of a stream, read as they come, each with the time of its arrival."""
+    """The events of a stream until it ended, read as they come, each with the time of its
+    arrival."""
 
     def __init__(self, url: str) -> None:
         self.came: list[tuple[float, dict[str, Any]]] = []
@@ -59,7 +60,7 @@ class Events:
             for line in response.iter_lines():
                 if line.startswith("data: "):
                     self.came.append((time.time(), json.loads(line.removeprefix("data: "))))
-                if self._over.is_set():
+                if self._over.is_set() or "ended" in self.states():
                     return
 
 
@@ -102,6 +103,11 @@ class Watched:
             return alerts.of_stream(db, DEFAULT_TENANT, stream_id)
         finally:
             db.close()
+
+    def metric(self, name: str) -> float:
+        """Over all supervisors."""
+        lines = self._client.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
 
     def left(self) -> list[str]:
         """Folders of readers that are there."""
@@ -170,9 +176,11 @@ def test_a_passage_is_one_alert_within_seconds(
             seen = watched.stream(stream_id)
             assert seen["state"] == "live"
             assert seen["frames_seen"] > 10
+            until(lambda: watched.metric("moderation_live_alert_seconds_count") == 1, 10, "counted")
+            assert watched.metric("moderation_live_alert_seconds_sum") < SOON_S
         assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
-        until(lambda: len(told(receiver)) >= 2, 20, "callbacks")
-        assert told(receiver) == ["alert.opened", "alert.closed"]
+        until(lambda: len(told(receiver)) >= 3, 20, "callbacks")
+        assert told(receiver) == ["alert.opened", "alert.escalated", "alert.closed"]
         assert receiver.problems == []
         the_clip_plays(watched, stream_id)
         watched.delete(stream_id)
