@@ -303,7 +303,7 @@ VALUES = st.recursive(
         st.none(),
         st.booleans(),
         st.integers(),
-        st.floats(allow_nan=False),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.text(),
         st.sampled_from([URL, "http://127.0.0.1:9/", "default", "strict@99", "run", "stop", "é"]),
     ),
