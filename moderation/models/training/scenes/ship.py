@@ -15,7 +15,7 @@ from moderation.models.nets.scenes import LABELS
 from moderation.models.training import figures_text, metrics
 from moderation.models.training.calibration import CalibrationReport, calibrate, fit
 from moderation.models.training.datasets import is_held_out
-from moderation.models.training.fusion import Fuser, FusionReport, compare, fit_fuser
+from moderation.models.training.fusion import Fuser, FusionReport, compare, equal_fuser
 from moderation.models.training.leftout import (
     BOXES_FILE,
     FILE,
@@ -184,10 +184,12 @@ def _twin(picture: Picture, load: Load) -> Pixels:
 
 
 def _fuser(left_out: LeftOut, label: str, report: FusionReport | None) -> Fuser:
+    """Of one source alone nothing can be fitted that another one would confirm: equal weights."""
     if report is not None:
         return report.fuser
     rows = left_out.of(label)
-    return fit_fuser(rows.parts, rows.truth)
+    rows = rows.where(~rows.twins)
+    return equal_fuser(rows.parts, rows.truth)
 
 
 def _fused(left_out: LeftOut, label: str, fuser: Fuser) -> F32:
