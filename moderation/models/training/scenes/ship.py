@@ -32,7 +32,7 @@ from moderation.models.training.scenes.fit import Step
 from moderation.models.training.scenes.manifest import by_source
 from moderation.models.training.scenes.pictures import Picture, Pixels
 from moderation.models.training.scenes.recipe import Recipe
-from moderation.models.training.scenes.train import Progress, Run, loader, train
+from moderation.models.training.scenes.train import Loader, Progress, Run, train
 from moderation.settings import Settings
 
 F32 = NDArray[np.float32]
@@ -93,7 +93,7 @@ def ship(
             progress=progress, watch=watch,
         )  # fmt: skip
 
-    load = loader(settings)
+    load = Loader(settings)
     measured = run(fold)
     left_out, boxes = measure(measured, recipe, fold, load, threads, progress)
     fusions = {label: compare(left_out.of(label)) for label in LABELS}
