@@ -252,5 +252,5 @@ class Ready(_Answer):
     device: str
     precision: str
     devices: list[str]
-    models: list[str] = Field(examples=[["image-safety-s@1", "scenes@1"]])
+    models: list[str] = Field(examples=[["image-safety-s@1", "scenes@2"]])
     workers: int = Field(ge=1)

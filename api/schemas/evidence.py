@@ -118,7 +118,7 @@ _SCORES: Final = Scores(
     segments=[Segment(**_SEGMENT)],
     series=[
         Series(
-            models=["scenes@1"],
+            models=["scenes@2"],
             times=[0.0, 1.04, 2.0],
             scores={"violence.weapon": [0.02, None, 0.03]},
         )

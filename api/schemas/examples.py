@@ -32,13 +32,13 @@ VERDICT: Final = Verdict(
             decision=Decision.REVIEW,
             threshold=0.9,
             frames=[0],
-            model="scenes@1",
+            model="scenes@2",
         )
     ],
     scores={"porn.explicit": 0.01, "smoking.smoking": 0.03, "violence.fire": 0.94},
     coverage=Coverage(frames_total=1, frames_scored=1, views_scored=1, complete=True),
     policy="default@4",
-    models=["image-safety-s@1", "scenes@1"],
+    models=["image-safety-s@1", "scenes@2"],
     device="cpu",
     timings_ms={"decode": 3.1, "infer": 21.7, "total": 25.9},
 )
