@@ -2,15 +2,13 @@
 
 Weights are INT8 for each output channel, activations for each tensor, with ranges from histograms
 of training pictures: NNCF's own mean of minima and maxima cuts the tails that linear bottlenecks
-have, and moved the logits of `scenes` four times as far. What each choice
-costs is in the training log.
+have, and moved the logits of `scenes` four times as far (docs/training-log.md).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +17,13 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from moderation.errors import ConfigError
 from moderation.models.registry import choose_artefact
 from moderation.models.spec import InputSpec, read_spec
-from moderation.models.training import datasets
+from moderation.models.training import datasets, recipe_file
+from moderation.models.training.recipe_file import Part
 from moderation.models.weights import resolve
 from moderation.pixels import resize
 from moderation.settings import Settings
@@ -36,18 +35,14 @@ Progress = Callable[[str, int, int], None]
 Pixels = NDArray[np.uint8]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Quantised(_Part):
+class Quantised(Part):
     """transformer: with the rules for attention. keep: patterns of layers that stay f32."""
 
     transformer: bool
     keep: tuple[str, ...]
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """pictures: how many training pictures tell the ranges, evenly over the sources."""
 
     pictures: int = Field(ge=1)
@@ -65,14 +60,7 @@ class Made:
 
 def read_recipe(path: Path = COMMITTED) -> Recipe:
     """Raises ConfigError, in one line."""
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    return recipe_file.read(path, Recipe)
 
 
 def quantise(
