@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import machine
+from benchmarks.verdicts import agreement, drift, here
 from moderation.models.backends.base import Backend, Outputs, Pending
 from moderation.models.registry import backend_class, plan
 from moderation.models.spec import ModelSpec, read_specs
@@ -120,7 +121,7 @@ def pack(folder: Path) -> None:
     np.savez_compressed(folder / ANSWERS, **held)
     bodies = queued.pictures(JOBS)
     policy = queued.dividing(bodies, settings)
-    verdicts = queued.here(bodies, settings, policy)
+    verdicts = here(bodies, settings, policy)
     with zipfile.ZipFile(folder / PICTURES, "w") as held_jobs:
         held_jobs.writestr("policy.json", policy.model_dump_json())
         for number, (body, verdict) in enumerate(zip(bodies, verdicts, strict=True)):
@@ -202,8 +203,8 @@ def jobs(folder: Path, device: str) -> dict[str, Any]:
                 "seconds": round(found.seconds, 2),
                 "device": found.verdicts[0].device,
                 "decisions": dict(decided),
-                "agreement": queued.agreement(found.verdicts, theirs),
-                "drift": queued.drift(found.verdicts, theirs),
+                "agreement": agreement(found.verdicts, theirs),
+                "drift": drift(found.verdicts, theirs),
             }
             print(run, flush=True)
             runs.append(run)

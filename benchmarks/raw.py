@@ -19,7 +19,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from moderation.images import DecodePlan, decode_image
-from moderation.models.backends.openvino import embed_preprocessing
+from moderation.models.backends.openvino import embed_preprocessing, options
 from moderation.models.registry import choose_artefact
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.models.weights import resolve
@@ -64,15 +64,13 @@ def _rate(
     batch: int,
     seconds: float,
 ) -> float:
-    options = {"ENABLE_CPU_PINNING": False, "NUM_STREAMS": streams}
-    if settings.precision != "auto":
-        options["INFERENCE_PRECISION_HINT"] = settings.precision
+    chosen = {**options(settings), "NUM_STREAMS": streams}
     queues = []
     for spec in specs:
         path = resolve(spec, choose_artefact(spec, "openvino", settings.precision), settings)
         assert spec.input is not None
         model = embed_preprocessing(ov.Core().read_model(path), spec.input)
-        queues.append(ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", options), streams))
+        queues.append(ov.AsyncInferQueue(ov.Core().compile_model(model, "CPU", chosen), streams))
     starts = cycle(range(0, len(stacked[0]) - batch + 1, batch))
 
     def run_for(limit_s: float) -> float:

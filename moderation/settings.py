@@ -180,7 +180,8 @@ class Settings(BaseSettings):
     )
     precision: Literal["f32", "bf16", "f16", "int8", "auto"] = Field(
         default="f32",
-        description="f32 gives the same scores on every machine; auto: torch takes f16 on a GPU",
+        description="f32 gives the same scores on every machine; int8 needs VNNI on x86-64, and "
+        "models without an INT8 file run in f32; auto: torch takes f16 on a GPU",
     )
     first_look: bool = Field(
         default=True,

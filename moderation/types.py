@@ -315,7 +315,7 @@ class Verdict(_Public):
         default=None, exclude_if=_absent, description="by start; left out for pictures"
     )
     coverage: Coverage
-    policy: str = Field(examples=["default@2"])
+    policy: str = Field(examples=["default@4"])
     models: list[str] = Field(default_factory=list)
     device: str | None = None
     timings_ms: dict[str, float] = Field(default_factory=dict)

@@ -159,7 +159,7 @@ class Job(_Answer):
     attempt: int = Field(ge=0)
     created: datetime
     updated: datetime
-    policy: str = Field(examples=["default@2"])
+    policy: str = Field(examples=["default@4"])
     cancel_requested: bool
     error: str | None = None
     progress: Progress | None = None
@@ -186,7 +186,7 @@ class PolicyFacts(_Answer):
 
     id: str
     version: int
-    ref: str = Field(examples=["default@2"])
+    ref: str = Field(examples=["default@4"])
     summary: str
     mode: Literal["live", "shadow"]
     on_failure: Decision
@@ -252,5 +252,5 @@ class Ready(_Answer):
     device: str
     precision: str
     devices: list[str]
-    models: list[str] = Field(examples=[["image-safety-s@1", "scenes@1"]])
+    models: list[str] = Field(examples=[["image-safety-s@1", "scenes@2"]])
     workers: int = Field(ge=1)

@@ -71,7 +71,7 @@ class Scores(_Answer):
     """What a plot of a verdict needs."""
 
     item_id: str
-    policy: str = Field(examples=["default@2"])
+    policy: str = Field(examples=["default@4"])
     duration_s: float | None
     thresholds: dict[str, Thresholds]
     segments: list[Segment]
@@ -112,13 +112,13 @@ _EVIDENCE: Final = Evidence(
 )
 _SCORES: Final = Scores(
     item_id=_ITEM,
-    policy="default@2",
+    policy="default@4",
     duration_s=600.0,
     thresholds={"violence.weapon": Thresholds(review_at=0.96, block_at=0.99)},
     segments=[Segment(**_SEGMENT)],
     series=[
         Series(
-            models=["scenes@1"],
+            models=["scenes@2"],
             times=[0.0, 1.04, 2.0],
             scores={"violence.weapon": [0.02, None, 0.03]},
         )

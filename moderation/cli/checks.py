@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Final, Literal
 
+from moderation import processor
 from moderation.errors import ModerationError
 from moderation.settings import Settings
 
@@ -63,19 +62,10 @@ def _guard(name: str, look: Callable[[], Check], mend: str | None = None) -> Che
 
 def _machine() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
-    flags = _cpu_flags()
+    flags = processor.flags()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     known = ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "no known vector extension"
     yield Check("cpu", "ok", f"{platform.machine()}, {cores} cores; {known}")
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return set()
-    line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return set(line[1].split()) if line else set()
 
 
 def _version(package: str) -> str | None:

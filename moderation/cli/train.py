@@ -1,4 +1,4 @@
-"""`moderation train heads`, `moderation train fights`."""
+"""`moderation train heads`, `fights`, `scenes`, `int8`."""
 
 from __future__ import annotations
 
@@ -172,3 +172,35 @@ def scenes(
         ],
     )
     note(f"written to {shipped.folder}")
+
+
+@group.command("int8")
+def int8(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL …]", help="Ids; default: all in the recipe."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write; default: beside each manifest."),
+    ] = None,
+    settings_file: Config = None,
+    json: Json = False,
+) -> None:
+    """Make INT8 files of the picture networks; needs the extra `train`, and no GPU.
+
+    After a network was trained again its INT8 file is one of the network before: run this, too.
+    """
+    from moderation.models.training.quantise import quantise, read_recipe
+    from moderation.settings import load_settings
+
+    made = quantise(
+        models or [], load_settings(settings_file), read_recipe(), out=out, progress=progress
+    )
+    if json:
+        answer([{"model": one.model, "file": str(one.path), "size": one.size} for one in made])
+        return
+    table(
+        ("model", "file", "bytes"),
+        [(one.model, str(one.path), f"{one.size:,}") for one in made],
+    )

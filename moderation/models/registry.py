@@ -36,12 +36,16 @@ def plan(spec: ModelSpec, settings: Settings) -> Plan:
 
     Under torch, a model that has no weights for it at all runs through OpenVINO on the CPU, in
     f32, and is shown so (`doctor`, `/v1/models`): a label that is answered slowly beats one that
-    nobody answers. Raises ConfigError: there are weights for the backend, not in this precision.
+    nobody answers. For the same reason a model without INT8 weights runs in f32 under int8. Raises
+    ConfigError: there are weights for the backend, not in this precision.
     """
     if settings.backend == "torch" and not any(map(_for_torch, spec.artefacts)):
         settings = settings.model_copy(
             update={"backend": "openvino", "device": "cpu", "precision": "f32"}
         )
+    own = [a for a in spec.artefacts if a.backend == settings.backend]
+    if settings.precision == "int8" and not any("int8" in a.precisions for a in own):
+        settings = settings.model_copy(update={"precision": "f32"})
     artefact = choose_artefact(spec, settings.backend, settings.precision)
     return Plan(settings.backend, artefact, settings)
 

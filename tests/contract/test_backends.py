@@ -7,6 +7,7 @@ ours, and for torch not even the same file format.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ import numpy as np
 import openvino as ov
 import pytest
 from openvino import opset13 as opset
+from PIL import Image
 
+from benchmarks.photos import photographs
 from moderation.errors import InferenceError, WeightsError
 from moderation.models.backends.base import Backend
 from moderation.models.registry import backend_class, choose_artefact
 from moderation.models.spec import ModelSpec, read_specs
 from moderation.models.weights import resolve
+from moderation.processor import sums_int8
 from moderation.settings import Settings, load_settings
 
 pytestmark = pytest.mark.weights
@@ -114,6 +118,45 @@ def close(spec: ModelSpec, name: str, values: np.ndarray, golden: np.ndarray) ->
         values, golden = (np.where(v < least, 0.0, v) for v in (values, golden))
     tolerance = 1e-3 * max(1.0, float(np.abs(golden).max()))
     np.testing.assert_allclose(values, golden, atol=tolerance)
+
+
+INT8 = ("image-safety-s", "open-nsfw", "scenes")
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_int8_says_nearly_what_f32_says(name: str) -> None:
+    if not sums_int8():
+        pytest.skip("this processor has no VNNI")
+    told = {}
+    for precision in ("f32", "int8"):
+        settings = load_settings(device="cpu", precision=precision)
+        spec = next(s for s in read_specs(settings.manifests) if s.id == name)
+        try:
+            path = resolve(spec, choose_artefact(spec, "openvino", precision), settings)
+        except WeightsError as error:
+            pytest.skip(str(error))
+        backend = make(spec, path, settings)
+        backend.load()
+        assert backend.precision == precision
+        shots = np.stack([whole(shot, spec) for shot in photographs(8)])
+        told[precision] = backend.start(shots).result()
+        backend.close()
+    for label in spec.labels:
+        exact, near = (told[p][label.output].reshape(8, -1)[:, label.index] for p in told)
+        if label.activation == "sigmoid":
+            exact, near = (1 / (1 + np.exp(-values)) for values in (exact, near))
+        assert np.abs(exact - near).max() < 0.15
+    if spec.embedding_output is not None:
+        exact, near = (told[precision][spec.embedding_output] for precision in told)
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(near, axis=1)
+        assert ((exact * near).sum(axis=1) / norms).min() > 0.97
+
+
+def whole(body: bytes, spec: ModelSpec) -> np.ndarray:
+    assert spec.input is not None
+    size = (spec.input.width, spec.input.height)
+    with Image.open(io.BytesIO(body)) as picture:
+        return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))
 
 
 def test_a_pass_that_nobody_read_does_not_fail_the_next(network: Loaded) -> None:

@@ -21,11 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.photos import photographs
-from moderation.analyse import Analyser, to_verdict
+from benchmarks.verdicts import here
 from moderation.blobs import blob_key, open_blobs
-from moderation.decoders import DecoderPool
-from moderation.models.runner import load_scorer
-from moderation.policy import Policy, Rule, load_policies
+from moderation.policy import Policy, Rule
 from moderation.settings import Settings, load_settings
 from moderation.store import items, jobs
 from moderation.store.engine import Database, migrate, open_database
@@ -80,25 +78,6 @@ def dividing(bodies: Sequence[bytes], settings: Settings) -> Policy:
         for x, v in scores.items()
     )
     return Policy(id="dividing", version=1, rules=rules)
-
-
-def here(
-    bodies: Sequence[bytes], settings: Settings, policy: Policy | None = None
-) -> list[Verdict]:
-    """The verdicts in this process, with no queue; policy: by default the shipped default."""
-    policy = load_policies()["default"] if policy is None else policy
-    scorer = load_scorer(settings)
-    try:
-        with DecoderPool.from_settings(settings) as pool:
-            analyser = Analyser(scorer, pool, settings)
-            return [
-                to_verdict(
-                    analyser.analyse(body, policy), id="x", policy=policy, models=(), device=None
-                )
-                for body in bodies
-            ]
-    finally:
-        scorer.close()
 
 
 def _between(values: NDArray[np.float64], share: float) -> float:
@@ -191,23 +170,3 @@ def _worker(
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def agreement(one: Sequence[Verdict], other: Sequence[Verdict]) -> float:
-    """Share of pictures with the same decision for the same labels."""
-    pairs = list(zip(one, other, strict=True))
-    return sum(_told(a) == _told(b) for a, b in pairs) / len(pairs)
-
-
-def _told(verdict: Verdict) -> tuple[object, ...]:
-    reasons = sorted((reason.label, reason.decision) for reason in verdict.reasons)
-    return (verdict.status, verdict.decision, tuple(reasons))
-
-
-def drift(one: Sequence[Verdict], other: Sequence[Verdict]) -> float:
-    """The largest difference of a score."""
-    return max(
-        abs(a.scores[label] - b.scores[label])
-        for a, b in zip(one, other, strict=True)
-        for label in a.scores
-    )

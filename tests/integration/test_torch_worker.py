@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.verdicts import agreement, drift
 from moderation.errors import WeightsError
 from moderation.settings import load_settings
 from moderation.types import Decision, Status
-from tests.fakes.queued import agreement, answered, dividing, drift, pictures
+from tests.fakes.queued import answered, dividing, pictures
 from tests.servers import Redis
 
 pytestmark = [pytest.mark.torch, pytest.mark.weights, pytest.mark.slow]

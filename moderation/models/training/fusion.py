@@ -55,7 +55,9 @@ class SourceFigure:
 
 @dataclass(frozen=True, slots=True)
 class FusionReport:
-    """Every way on every left-out source, and the fuser fitted on all of them."""
+    """Every way on every left-out source, and the fuser to ship: fitted weights on all of them
+    where they told more than equal ones of sources that they were not fitted on, else equal
+    ones."""
 
     label: str
     folds: int
@@ -111,6 +113,16 @@ def fit_fuser(parts: Mapping[str, F64], truth: Flags, c: float = C) -> Fuser:
     return Fuser(names, tuple(weights.tolist()), bias)
 
 
+def equal_fuser(parts: Mapping[str, F64], truth: Flags) -> Fuser:
+    """Every component with the same say: each by its spread over the negatives, nothing fitted to
+    tell the two apart."""
+    names = tuple(sorted(parts))
+    means = [float(parts[name][~truth].mean()) for name in names]
+    spreads = [max(float(parts[name][~truth].std()), 1e-6) for name in names]
+    bias = -sum(mean / spread for mean, spread in zip(means, spreads, strict=True))
+    return Fuser(names, tuple(1 / spread for spread in spreads), bias)
+
+
 def _objective(fused: F64, truth: Flags, scaled: F64, c: float) -> float:
     entropy = np.logaddexp(0, fused) - truth * fused
     return float(c * (balanced(truth) * entropy).sum() + 0.5 * (scaled**2).sum())
@@ -118,10 +130,6 @@ def _objective(fused: F64, truth: Flags, scaled: F64, c: float) -> float:
 
 Rule = Callable[[Mapping[str, F64], Flags], Callable[[Mapping[str, F64]], F64]]
 """(components, truth) of some sources -> what fuses the components of others."""
-
-
-def _fuser(parts: Mapping[str, F64], truth: Flags) -> Callable[[Mapping[str, F64]], F64]:
-    return fit_fuser(parts, truth)
 
 
 def _calibrated(
@@ -138,23 +146,16 @@ def _calibrated(
     return rule
 
 
-def _z_sum(parts: Mapping[str, F64], truth: Flags) -> Callable[[Mapping[str, F64]], F64]:
-    scale = {name: (z[~truth].mean(), max(z[~truth].std(), 1e-6)) for name, z in parts.items()}
-    return lambda given: sum(
-        ((given[name] - mean) / spread for name, (mean, spread) in scale.items()),
-        start=np.zeros(len(next(iter(given.values())))),
-    )
-
-
 def _alone(name: str) -> Rule:
     return lambda parts, truth: lambda given: given[name]
 
 
+LOGISTIC, EQUAL = "logistic fuser", "sum of z-scores"
 RULES: Mapping[str, Rule] = {
-    "logistic fuser": _fuser,
+    LOGISTIC: fit_fuser,
     "mean of probabilities": _calibrated(lambda chance: chance.mean(axis=1)),
     "max of probabilities": _calibrated(lambda chance: chance.max(axis=1)),
-    "sum of z-scores": _z_sum,
+    EQUAL: equal_fuser,
 }
 
 
@@ -173,11 +174,13 @@ def compare(scores: LabelScores, rounds: int = 200) -> FusionReport | None:
     figures: list[SourceFigure] = []
     for method, rule in rules.items():
         figures += _figures(method, scores, _out_of_fold(rule, scores, folds), rounds)
+    told = {figure.method: figure.auc for figure in figures if figure.source == "all"}
+    make = fit_fuser if told[LOGISTIC] > told[EQUAL] else equal_fuser
     return FusionReport(
         label=scores.label,
         folds=int(folds.max()) + 1,
         figures=tuple(figures),
-        fuser=fit_fuser(scores.parts, scores.truth),
+        fuser=make(scores.parts, scores.truth),
     )
 
 

@@ -33,8 +33,10 @@ from moderation.policy import Policy
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-STEPS = 20
+STEPS = 40
 """How finely a budget is made smaller, and how often a block is raised at most."""
+KEPT = 0.99
+"""The part of the limit that may be filled: what one picture more would break is not kept."""
 MARGIN = 0.1
 """By how much a block is raised at once, in logits."""
 
@@ -184,21 +186,24 @@ class Choice:
 
 def choose_kept(material: Material, rules: Sequence[Limits], costs: Costs) -> Choice:
     """Thresholds that fill a limit on the pictures at hand break it on others: the budget shrinks,
-    and blocks rise, until the limits hold on fifths that the choice did not see."""
-    folds = fifths(material.ordinary)
+    and blocks rise, until the limits hold on fifths and on whole sources that the choice did not
+    see."""
+    groupings = (fifths(material.ordinary), material.ordinary.sources)
 
-    def unseen(budget: float, margin: float) -> Found:
+    def unseen(budget: float, margin: float) -> list[Found]:
         tight = replace(costs, max_review=budget)
-        return _unseen("", material, rules, tight, margin, folds)
+        return [_unseen("", material, rules, tight, margin, groups) for groups in groupings]
+
+    def shown(budget: float) -> float:
+        return max(found.review.share for found in unseen(budget, 0.0))
+
+    def blocked(margin: float) -> float:
+        return max(found.block.share for found in unseen(budget, margin))
 
     budgets = [costs.max_review * step / STEPS for step in range(STEPS, 0, -1)]
-    budget = next(
-        (one for one in budgets if unseen(one, 0.0).review.share <= costs.max_review), budgets[-1]
-    )
+    budget = next((one for one in budgets if shown(one) <= KEPT * costs.max_review), budgets[-1])
     margins = [MARGIN * step for step in range(STEPS + 1)]
-    margin = next(
-        (one for one in margins if unseen(budget, one).block.share <= costs.max_block), margins[-1]
-    )
+    margin = next((one for one in margins if blocked(one) <= costs.max_block), margins[-1])
     tight = replace(costs, max_review=budget)
     return Choice(choose_limits(material, rules, tight, margin), budget, margin)
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from moderation.errors import ConfigError
+from moderation.models.training import recipe_file
+from moderation.models.training.recipe_file import Part
 
 Pool = Literal["all", "person", "motion", "both"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Folds(_Part):
+class Folds(Part):
     """How often each kind of data is cut to be left out: whole cameras of the main source, whole
     sources of the small ones. `alone`: sources large enough to be left out by themselves."""
 
@@ -27,7 +23,7 @@ class Folds(_Part):
     alone: tuple[str, ...]
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """width, height: of what the network reads, in pixels; frames, so many a second (`rate`), and
     a window every `every_s` seconds. pools: how the cells of the trunk's map are averaged, a set of
     features for each: all cells alike, by the probability of a person in the cell, by how much the
@@ -63,11 +59,4 @@ class Recipe(_Part):
 
 def read_recipe(path: Path) -> Recipe:
     """Raises ConfigError, in one line."""
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    return recipe_file.read(path, Recipe)

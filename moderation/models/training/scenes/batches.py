@@ -59,7 +59,8 @@ def batches(
     """For ever. `done`: steps before this call, which seed the draws together with the recipe.
 
     workers 0 is one thread beside training, which is enough on a CPU: pixels cost a tenth of a
-    step. A GPU needs one process for each core; the draws then depend on their number.
+    step. A GPU needs one process for each core; the draws then depend on their number, and `load`
+    has to be picklable.
     """
     if workers == 0:
         yield from _by_thread(pictures, load, recipe, done)
@@ -70,7 +71,8 @@ def batches(
             num_workers=workers,
             prefetch_factor=AHEAD,
             pin_memory=pinned,
-            multiprocessing_context="fork",
+            # Not fork: threads of OpenVINO and torch that the parent has would hold their locks.
+            multiprocessing_context="forkserver",
         )
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from moderation.errors import ConfigError
+from moderation.models.training import recipe_file
+from moderation.models.training.recipe_file import Part
 from moderation.models.training.scenes.pictures import Picture
 
 COMMITTED = Path(__file__).parents[1] / "recipes" / "scenes.toml"
 Kind = Literal["clean", "heavy", "pasted"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Draw(_Part):
+class Draw(Part):
     """One kind of example, drawn in proportion to its share.
 
     clean: the whole picture, hardly changed. heavy: cropped, erased, spoilt. pasted: a safe
@@ -31,7 +27,7 @@ class Draw(_Part):
     share: float = Field(gt=0, le=1)
 
 
-class Fold(_Part):
+class Fold(Part):
     """Sources that a run never sees, and every second action of the sources in `actions`."""
 
     sources: tuple[str, ...] = ()
@@ -44,7 +40,7 @@ class Fold(_Part):
         return picture.safe and picture.source in self.actions and picture.odd_action
 
 
-class Losses(_Part):
+class Losses(Part):
     """Weights of the parts of the loss, beside 1 for the image logits."""
 
     heat: float = 0.5
@@ -53,7 +49,7 @@ class Losses(_Part):
     anchor: float = 2.0
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """`side` is the picture's in training, `serve_side` that of measuring and serving,
     `frozen_side` that of the published features behind look-alikes and logistics."""
 
@@ -85,11 +81,4 @@ class Recipe(_Part):
 
 def read_recipe(path: Path) -> Recipe:
     """Raises ConfigError, in one line."""
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    return recipe_file.read(path, Recipe)

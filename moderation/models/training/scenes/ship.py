@@ -15,7 +15,7 @@ from moderation.models.nets.scenes import LABELS
 from moderation.models.training import figures_text, metrics
 from moderation.models.training.calibration import CalibrationReport, calibrate, fit
 from moderation.models.training.datasets import is_held_out
-from moderation.models.training.fusion import Fuser, FusionReport, compare, fit_fuser
+from moderation.models.training.fusion import Fuser, FusionReport, compare, equal_fuser
 from moderation.models.training.leftout import (
     BOXES_FILE,
     FILE,
@@ -32,7 +32,7 @@ from moderation.models.training.scenes.fit import Step
 from moderation.models.training.scenes.manifest import by_source
 from moderation.models.training.scenes.pictures import Picture, Pixels
 from moderation.models.training.scenes.recipe import Recipe
-from moderation.models.training.scenes.train import Progress, Run, loader, train
+from moderation.models.training.scenes.train import Loader, Progress, Run, train
 from moderation.settings import Settings
 
 F32 = NDArray[np.float32]
@@ -93,7 +93,7 @@ def ship(
             progress=progress, watch=watch,
         )  # fmt: skip
 
-    load = loader(settings)
+    load = Loader(settings)
     measured = run(fold)
     left_out, boxes = measure(measured, recipe, fold, load, threads, progress)
     fusions = {label: compare(left_out.of(label)) for label in LABELS}
@@ -184,10 +184,12 @@ def _twin(picture: Picture, load: Load) -> Pixels:
 
 
 def _fuser(left_out: LeftOut, label: str, report: FusionReport | None) -> Fuser:
+    """Of one source alone nothing can be fitted that another one would confirm: equal weights."""
     if report is not None:
         return report.fuser
     rows = left_out.of(label)
-    return fit_fuser(rows.parts, rows.truth)
+    rows = rows.where(~rows.twins)
+    return equal_fuser(rows.parts, rows.truth)
 
 
 def _fused(left_out: LeftOut, label: str, fuser: Fuser) -> F32:

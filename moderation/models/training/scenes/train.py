@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ def train(
     torch.set_num_threads(threads)
     where = torch.device(device)
     pictures = read_pictures(datasets.dataset_dir(settings))
-    load = loader(settings)
+    load = Loader(settings)
     left_out = recipe.folds[fold] if fold is not None else Fold()
     embeddings = frozen_features(
         pictures, load, _front(trunk(settings), recipe.frozen_side, where, threads), recipe,
@@ -104,17 +105,20 @@ def trunk(settings: Settings) -> Lite0:
     return network
 
 
-def loader(settings: Settings) -> Load:
-    """Reads pictures by name, their archives unpacked where needed."""
-    roots: dict[str, Path] = {}
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Reads pictures by name, their archives unpacked where needed. Can be pickled."""
 
-    def load(picture: Picture) -> NDArray[np.uint8]:
-        group = picture.file.partition("/")[0]
-        if group not in roots:
-            roots[group] = datasets.open_group(settings, group)
-        return load_pixels(roots[group] / picture.file)
+    settings: Settings
 
-    return load
+    def __call__(self, picture: Picture) -> NDArray[np.uint8]:
+        root = _root(self.settings, picture.file.partition("/")[0])
+        return load_pixels(root / picture.file)
+
+
+@functools.cache
+def _root(settings: Settings, group: str) -> Path:
+    return datasets.open_group(settings, group)
 
 
 def frozen_features(
