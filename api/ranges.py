@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Annotated, Final
 
+from fastapi import Header
 from starlette.responses import Response, StreamingResponse
 
 from api.deps import Gateway, in_thread
@@ -13,6 +14,18 @@ from api.problems import respond
 from moderation.types import Problem
 
 RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+SAFE: Final = {
+    "Cache-Control": "private",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Headers of media: a browser shows them, and does nothing else with them."""
+
+AskedRange = Annotated[
+    str | None, Header(alias="Range", description="one range of bytes", max_length=100)
+]
 
 
 class UnsatisfiableError(ValueError):

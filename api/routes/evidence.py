@@ -7,14 +7,14 @@ import time
 from typing import Annotated, Final
 
 import numpy as np
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from api.auth import ReadKey
 from api.deps import Gateway, GatewayDep, in_thread
 from api.problems import request_id_of
-from api.ranges import stored
+from api.ranges import SAFE, AskedRange, stored
 from api.schemas import evidence as shapes
 from api.schemas import params
 from api.schemas.evidence import Evidence, Scores, SegmentEvidence, Series, Still, Thresholds
@@ -33,12 +33,6 @@ router = APIRouter(prefix="/v1/items", tags=["evidence"])
 
 RETRY_AFTER_S: Final = 2
 NAME: Final = r"^(proxy\.mp4|(frame-[0-9]{1,9}|picture)(-blur)?\.webp)$"
-SAFE: Final = {
-    "Cache-Control": "private",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 Name = Annotated[
     str,
@@ -58,9 +52,6 @@ Wait = Annotated[
         description="seconds to wait until it is made; longer than the gateway's maximum is cut "
         "to it",
     ),
-]
-Range = Annotated[
-    str | None, Header(alias="Range", description="one range of bytes", max_length=100)
 ]
 
 
@@ -107,7 +98,7 @@ async def get_derivative(
     item_id: params.ItemId,
     name: Name,
     wait: Wait = 0.0,
-    asked: Range = None,
+    asked: AskedRange = None,
 ) -> Response:
     """Made when it is first asked for, and kept until the item is deleted. 422 with the reason
     when it cannot be made, as of a damaged file."""

@@ -17,11 +17,14 @@ from api import bodies
 from api.auth import ReadKey, WriteKey
 from api.deps import Gateway, GatewayDep, in_share, in_thread
 from api.ingest import refuse_when_fetching_is_off
+from api.problems import request_id_of
+from api.ranges import SAFE, AskedRange, stored
 from api.schemas import params
 from api.schemas import streams as shapes
 from api.schemas.problems import KEYED, problems
 from api.schemas.streams import (
     Alert,
+    AlertId,
     AlertPage,
     Stream,
     StreamBody,
@@ -32,7 +35,7 @@ from api.schemas.streams import (
 )
 from api.submitting import as_json, policy_named
 from moderation import fetch
-from moderation.errors import BrokerError
+from moderation.errors import BrokerError, NotFoundError
 from moderation.policy import Policy
 from moderation.store import alerts, streams
 from moderation.store.live_records import AlertState, NewStream, StreamChanges, StreamRow
@@ -136,6 +139,40 @@ async def list_alerts(
 ) -> Response:
     """The newest ones, open and closed."""
     return await in_thread(_alerts, gateway, key.tenant, stream_id, state, limit)
+
+
+@router.get(
+    "/{stream_id}/alerts/{alert_id}/clip.mp4",
+    summary="The film around an alert",
+    response_model=None,
+    responses={
+        200: shapes.clip("The bytes"),
+        206: shapes.clip("The asked range of them"),
+        **problems(*KEYED, 404, 416),
+    },
+)
+async def get_clip(
+    request: Request,
+    gateway: GatewayDep,
+    key: ReadKey,
+    stream_id: StreamId,
+    alert_id: AlertId,
+    asked: AskedRange = None,
+) -> Response:
+    """As the stream sent it, from before the frame that opened the alert to some seconds after.
+    404 until it is made."""
+    row = await in_thread(alerts.get, gateway.db, key.tenant, stream_id, alert_id)
+    if row.clip is None:
+        raise NotFoundError(f"There is no film of {alert_id}, or not yet.")
+    return await stored(
+        gateway,
+        row.clip.key,
+        row.clip.size,
+        asked,
+        media_type=row.clip.media_type,
+        headers=SAFE,
+        request_id=request_id_of(request.scope),
+    )
 
 
 @router.patch(

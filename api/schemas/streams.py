@@ -27,6 +27,7 @@ SOURCE_URL: Final = r"^[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f]+$"
 MAX_TAIL_S: Final = 3600
 
 StreamId = Annotated[str, Path(pattern=r"^stream_[0-9a-f]{32}$")]
+AlertId = Annotated[str, Path(pattern=r"^alert_[0-9a-f]{32}$")]
 LastEventId = Annotated[
     str | None,
     Header(
@@ -116,10 +117,20 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Clip(_Answer):
+    """A film of the stream around an alert: it begins before the frame that opened the alert."""
+
+    url: str = Field(description="a path of this API, for `GET` with the same key")
+    media_type: str
+    size: int = Field(ge=0, description="bytes")
+    begun: datetime
+
+
 class Alert(_Answer):
     """One alert of one segment of a stream; all times are capture times. `start`: of the
     segment's first frame, `captured`: of the frame that opened the alert, `end`: of the last one
-    that shows it, null while it is open."""
+    that shows it, null while it is open. `clip`: null until it is made, some seconds after the
+    opening, and for streams whose codec no clip can hold."""
 
     id: str
     state: AlertState
@@ -135,6 +146,7 @@ class Alert(_Answer):
     boxes: list[list[float]] = Field(
         description="[x1, y1, x2, y2, score], fractions of the picture"
     )
+    clip: Clip | None = None
 
     @classmethod
     def of(cls, row: AlertRow) -> Self:
@@ -151,7 +163,16 @@ class Alert(_Answer):
             captured=row.captured,
             end=row.end,
             boxes=[list(box) for box in row.boxes],
+            clip=_clip(row),
         )
+
+
+def _clip(row: AlertRow) -> Clip | None:
+    kept = row.clip
+    if kept is None:
+        return None
+    url = f"/v1/streams/{row.stream_id}/alerts/{row.id}/clip.mp4"
+    return Clip(url=url, media_type=kept.media_type, size=kept.size, begun=kept.begun)
 
 
 class Stream(_Answer):
@@ -261,6 +282,12 @@ _ALERT: Final[dict[str, Any]] = {
     "captured": "2026-01-31T12:30:01Z",
     "end": None,
     "boxes": [],
+    "clip": {
+        "url": f"/v1/streams/{STREAM}/alerts/{ALERT}/clip.mp4",
+        "media_type": "video/mp4",
+        "size": 913_408,
+        "begun": "2026-01-31T12:29:48Z",
+    },
 }
 _STREAM: Final[dict[str, Any]] = {
     "id": STREAM,
@@ -322,6 +349,11 @@ def page() -> dict[str, Any]:
 
 def alerts() -> dict[str, Any]:
     return _answer(AlertPage, AlertPage(alerts=[Alert(**_ALERT)]), "The alerts")
+
+
+def clip(description: str) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    return {"description": description, "content": {"video/mp4": binary}}
 
 
 def events() -> dict[str, Any]:

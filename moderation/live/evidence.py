@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moderation.blobs import BlobStore
 from moderation.errors import ModerationError
 from moderation.live.clip import playable
 from moderation.live.follow import Follower
-from moderation.store.alerts import attach_evidence
-from moderation.store.codec import iso
+from moderation.store.alerts import attach_clip
 from moderation.store.engine import Database
-from moderation.store.live_records import AlertRow, StreamLease
+from moderation.store.live_changes import alerts_folder
+from moderation.store.live_records import AlertRow, ClipRow, StreamLease
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Wanted:
 
 def clip_key(alert: AlertRow) -> str:
     """Where its clip lies in the media store."""
-    return f"alerts/{alert.tenant}/{alert.stream_id}/{alert.id}.mp4"
+    return f"{alerts_folder(alert.tenant, alert.stream_id)}/{alert.id}.mp4"
 
 
 class EvidenceKeeper:
@@ -114,8 +114,8 @@ class EvidenceKeeper:
     def _make(self, wanted: Wanted) -> None:
         key = clip_key(wanted.alert)
         try:
-            evidence = self._keep(wanted, key)
-            if not attach_evidence(self._db, wanted.lease, wanted.alert.id, evidence):
+            clip = self._keep(wanted, key)
+            if not attach_clip(self._db, wanted.lease, wanted.alert.id, clip):
                 # The stream is another's, and the alert too: nobody would find the clip.
                 self._blobs.delete(key)
                 return
@@ -124,10 +124,10 @@ class EvidenceKeeper:
             return
         self._on_kept(wanted.lease.stream_id)
 
-    def _keep(self, wanted: Wanted, key: str) -> dict[str, Any]:
+    def _keep(self, wanted: Wanted, key: str) -> ClipRow:
         with tempfile.TemporaryDirectory(prefix="clip", dir=self._folder) as own:
             clip = wanted.follower.freeze(wanted.alert.captured.timestamp(), Path(own) / "clip.ts")
             with playable(clip, self._program) as path:
+                size = path.stat().st_size
                 self._blobs.put_file(key, path)
-        begun = datetime.fromtimestamp(clip.begun_s, UTC)
-        return {"clip": {"key": key, "media_type": "video/mp4", "begun": iso(begun)}}
+        return ClipRow(key, "video/mp4", size, datetime.fromtimestamp(clip.begun_s, UTC))

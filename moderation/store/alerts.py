@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, or_, select, update
 
+from moderation.errors import NotFoundError
 from moderation.ids import new_id
 from moderation.policy import Policy
-from moderation.store.codec import clock
+from moderation.store.codec import clock, iso
 from moderation.store.ending import policy_of
 from moderation.store.engine import Database
 from moderation.store.live_changes import (
@@ -27,10 +28,11 @@ from moderation.store.live_records import (
     AlertChange,
     AlertRow,
     AlertState,
+    ClipRow,
     Recorded,
     StreamLease,
 )
-from moderation.store.tables import alert, stream_lease
+from moderation.store.tables import alert, stream, stream_lease
 from moderation.types import Decision
 
 CUT = "stream.cut"
@@ -73,28 +75,27 @@ def record(
     return tuple(one.recorded for one in recorded)
 
 
-def attach_evidence(
+def attach_clip(
     db: Database,
     lease: StreamLease,
     alert_id: str,
-    evidence: Mapping[str, Any],
+    clip: ClipRow,
     *,
     now: datetime | None = None,
 ) -> bool:
-    """Adds keys of frames or of a clip to an alert of the owner's stream. False, and nothing
-    written, when the lease does not hold. Raises StoreError."""
+    """Writes where the film of an alert of the owner's stream lies. False, and nothing written,
+    when the lease does not hold. Raises StoreError."""
     moment = clock(now)
+    evidence = {"clip": {**asdict(clip), "begun": iso(clip.begun)}}
     with db.begin() as connection:
         if lock_stream(connection, *owned_by(lease, moment)) is None:
             return False
-        mine = (alert.c.id == alert_id, alert.c.stream_id == lease.stream_id)
-        known = connection.execute(select(alert.c.evidence).where(*mine)).scalar_one_or_none()
-        if known is None:
-            return False
-        connection.execute(
-            update(alert).where(*mine).values(evidence={**known, **evidence}, updated=moment)
+        changed = connection.execute(
+            update(alert)
+            .where(alert.c.id == alert_id, alert.c.stream_id == lease.stream_id)
+            .values(evidence=evidence, updated=moment)
         )
-        return True
+        return changed.rowcount > 0
 
 
 def of_stream(
@@ -116,6 +117,25 @@ def of_stream(
         query = query.where(alert.c.state == state.value)
     with db.connect() as connection:
         return [alert_row(row) for row in connection.execute(query).mappings()]
+
+
+def get(db: Database, tenant: str, stream_id: str, alert_id: str) -> AlertRow:
+    """One alert of a stream that is not deleted. Raises NotFoundError, StoreError."""
+    query = (
+        select(alert)
+        .join(stream, stream.c.id == alert.c.stream_id)
+        .where(
+            alert.c.id == alert_id,
+            alert.c.tenant == tenant,
+            alert.c.stream_id == stream_id,
+            stream.c.deleted.is_(None),
+        )
+    )
+    with db.connect() as connection:
+        row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(f"There is no alert {alert_id} of {stream_id}.")
+    return alert_row(row)
 
 
 @dataclass(frozen=True, slots=True)

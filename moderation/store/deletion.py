@@ -126,7 +126,8 @@ def remove(db: Database, blobs: BlobStore, removal: str, *, now: datetime | None
         if row is None:
             return False
         # Under the lock of that row, see `reclaim`: nobody makes a row for these bytes now.
-        blobs.delete(row.target)
+        if row.target:
+            blobs.delete(row.target)
         blobs.delete_below(row.payload["derived"])
         connection.execute(
             update(outbox)
@@ -280,18 +281,33 @@ def _let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
     for table in (fingerprint, derivative, embedding, scores):
         connection.execute(delete(table).where(table.c.media_id == media_id))
     connection.execute(delete(media).where(media.c.id == media_id))
+    # There cannot be one: the row of the medium was only made after `reclaim`.
+    removal = removal_id(left.blob_key)
+    derived = f"derived/{left.tenant}/{media_id}"
+    _write_down(connection, removal, left.tenant, left.blob_key, derived, now)
+    return removal
+
+
+def remove_below(connection: Connection, tenant: str, folder: str, now: datetime) -> None:
+    """Writes down that all bytes below a folder have to go, where no row refers to any of them
+    after this transaction, and none will."""
+    _write_down(connection, removal_id(folder), tenant, "", folder, now)
+
+
+def _write_down(
+    connection: Connection, removal: str, tenant: str, key: str, folder: str, now: datetime
+) -> None:
+    """key: of the one blob besides those of the folder; empty: there is none."""
     row = {
-        "id": removal_id(left.blob_key),
-        "tenant": left.tenant,
+        "id": removal,
+        "tenant": tenant,
         "kind": BLOB,
         "event_id": new_id("evt"),
-        "target": left.blob_key,
-        "payload": {"derived": f"derived/{left.tenant}/{media_id}"},
+        "target": key,
+        "payload": {"derived": folder},
         "state": "pending",
         "attempts": 0,
         "due": now,
         "created": now,
     }
-    # There cannot be one: the row of the medium was only made after `reclaim`.
     insert_new(connection, outbox, row, ["id"])
-    return str(row["id"])

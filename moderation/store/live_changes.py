@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, insert, select, up
 from moderation.ids import new_id
 from moderation.store.codec import iso
 from moderation.store.events import append
-from moderation.store.live_records import AlertRow, AlertState, Desired, StreamLease
+from moderation.store.live_records import AlertRow, AlertState, ClipRow, Desired, StreamLease
 from moderation.store.tables import alert, outbox, stream, stream_lease
 from moderation.types import Decision, StreamState
 
@@ -193,6 +193,11 @@ def tell(connection: Connection, held: HeldStream, told: Iterable[Told], now: da
             )
 
 
+def alerts_folder(tenant: str, stream_id: str) -> str:
+    """Where the evidence of a stream's alerts lies in the media store."""
+    return f"alerts/{tenant}/{stream_id}"
+
+
 def alert_data(held: HeldStream, row: AlertRow) -> dict[str, Any]:
     """What events and callbacks say of an alert."""
     return {
@@ -217,4 +222,6 @@ def alert_row(row: RowMapping) -> AlertRow:
     values["state"] = AlertState(values["state"])
     values["decision"] = Decision(values["decision"])
     values["boxes"] = tuple(tuple(box) for box in values["boxes"])
-    return AlertRow(**values)
+    kept = values.pop("evidence").get("clip")
+    clip = kept and ClipRow(**{**kept, "begun": datetime.fromisoformat(kept["begun"])})
+    return AlertRow(**values, clip=clip)

@@ -162,8 +162,18 @@ class AlertChange:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipRow:
+    """A film around an alert, in the media store. size: bytes."""
+
+    key: str
+    media_type: str
+    size: int
+    begun: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AlertRow:
-    """One alert of one segment. `evidence`: keys in the media store."""
+    """One alert of one segment. clip: None until it is made."""
 
     id: str
     tenant: str
@@ -179,7 +189,7 @@ class AlertRow:
     captured: datetime
     end: datetime | None
     boxes: Boxes
-    evidence: Mapping[str, Any]
+    clip: ClipRow | None
     created: datetime
     updated: datetime
 

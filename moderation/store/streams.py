@@ -24,9 +24,10 @@ from sqlalchemy import (
 from moderation.errors import ConflictError, NotFoundError, OverloadedError
 from moderation.ids import new_id
 from moderation.store.codec import clock, dump_cursor, load_cursor
+from moderation.store.deletion import remove_below
 from moderation.store.engine import Database
 from moderation.store.events import append
-from moderation.store.live_changes import Told, change_state, lock_stream, tell
+from moderation.store.live_changes import Told, alerts_folder, change_state, lock_stream, tell
 from moderation.store.live_records import (
     Desired,
     NewStream,
@@ -204,18 +205,21 @@ def counts(db: Database) -> dict[StreamState, int]:
 
 def prune(db: Database, *, before: datetime, limit: int = 100) -> int:
     """Forgets at most `limit` streams that were deleted before that, with their alerts; how many.
-    Raises StoreError."""
+    Their clips are written down for `deletion.sweep_removals`. Raises StoreError."""
     old = (
-        select(stream.c.id)
+        select(stream.c.id, stream.c.tenant)
         .where(stream.c.deleted.is_not(None), stream.c.deleted < before)
         .order_by(stream.c.deleted)
         .limit(limit)
     )
     with db.connect() as connection:
-        ids = list(connection.execute(old).scalars())
-    if not ids:
+        found = connection.execute(old).all()
+    if not found:
         return 0
+    ids = [row.id for row in found]
     with db.begin() as connection:
+        for row in found:
+            remove_below(connection, row.tenant, alerts_folder(row.tenant, row.id), clock(None))
         connection.execute(delete(alert).where(alert.c.stream_id.in_(ids)))
         connection.execute(delete(stream_lease).where(stream_lease.c.stream_id.in_(ids)))
         return connection.execute(delete(stream).where(stream.c.id.in_(ids))).rowcount

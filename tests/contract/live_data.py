@@ -9,6 +9,7 @@ from moderation.store import stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import (
     AlertChange,
+    ClipRow,
     NewStream,
     OwnedStream,
     StreamLease,
@@ -20,6 +21,7 @@ from tests.contract.store_data import NOW, POLICY
 SECRET_URL = "rtmp://user:pass-4711@studio.example/live/key"
 SHOWN_URL = "rtmp://studio.example/live/key"
 LEASE_S = 10.0
+CLIP = ClipRow("alerts/clip.mp4", "video/mp4", 4711, NOW)
 
 
 def later(seconds: float) -> datetime:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from moderation.errors import StoreError
+from moderation.errors import NotFoundError, StoreError
 from moderation.store import alerts, events, outbox, stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import AlertState, StreamLease
 from moderation.store.tables import alert
 from moderation.types import Decision, StreamState
-from tests.contract.live_data import LEASE_S, later, owned_stream, segment, take_one
+from tests.contract.live_data import CLIP, LEASE_S, later, owned_stream, segment, take_one
 from tests.contract.store_data import POLICY
 
 HOOK = "https://hook.example/"
@@ -175,12 +175,24 @@ def test_a_stream_that_is_over_has_no_open_alert(db: Database) -> None:
     assert streams.get(db, "default", lease.stream_id).state is StreamState.ENDED
 
 
-def test_evidence_is_added_by_the_owner_of_its_stream(db: Database) -> None:
+def test_a_clip_is_written_by_the_owner_of_its_stream(db: Database) -> None:
     lease, other = owned_stream(db), owned_stream(db)
     record(db, lease, segment())
     (row,) = alerts.of_stream(db, "default", lease.stream_id)
-    assert alerts.attach_evidence(db, lease, row.id, {"frames": ["f1"]}, now=later(2))
-    assert alerts.attach_evidence(db, lease, row.id, {"clip": "c1"}, now=later(3))
-    assert not alerts.attach_evidence(db, other, row.id, {"clip": "c2"}, now=later(3))
+    assert row.clip is None
+    assert not alerts.attach_clip(db, other, row.id, CLIP, now=later(2))
+    assert alerts.attach_clip(db, lease, row.id, CLIP, now=later(3))
+    assert alerts.get(db, "default", lease.stream_id, row.id).clip == CLIP
+
+
+def test_an_alert_is_found_below_its_stream_alone(db: Database) -> None:
+    lease, other = owned_stream(db), owned_stream(db)
+    record(db, lease, segment())
     (row,) = alerts.of_stream(db, "default", lease.stream_id)
-    assert row.evidence == {"frames": ["f1"], "clip": "c1"}
+    assert alerts.get(db, "default", lease.stream_id, row.id) == row
+    for tenant, stream_id in (("default", other.stream_id), ("elsewhere", lease.stream_id)):
+        with pytest.raises(NotFoundError):
+            alerts.get(db, tenant, stream_id, row.id)
+    streams.remove(db, "default", lease.stream_id, actor="key_1", now=later(3))
+    with pytest.raises(NotFoundError):
+        alerts.get(db, "default", lease.stream_id, row.id)

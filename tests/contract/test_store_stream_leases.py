@@ -11,6 +11,7 @@ from moderation.store.engine import Database
 from moderation.store.live_records import Progress, StreamLease
 from moderation.types import StreamState
 from tests.contract.live_data import (
+    CLIP,
     LEASE_S,
     SECRET_URL,
     later,
@@ -32,7 +33,7 @@ def refused(db: Database, lease: StreamLease, at: float) -> bool:
         not stream_leases.report_state(db, lease, StreamState.STALLED, now=moment),
         progress == {lease},
         alerts.record(db, lease, [segment()], memory={"x": 1}, now=moment) is None,
-        not alerts.attach_evidence(db, lease, "alert_1", {"clip": "x"}, now=moment),
+        not alerts.attach_clip(db, lease, "alert_1", CLIP, now=moment),
     }
     assert len(outcomes) == 1, outcomes
     return outcomes.pop()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
+from moderation.blobs import open_blobs
 from moderation.errors import ConflictError, InputError, NotFoundError, OverloadedError
-from moderation.store import alerts, events, outbox, retention, stream_leases, streams
+from moderation.store import alerts, deletion, events, outbox, retention, stream_leases, streams
 from moderation.store.engine import Database
+from moderation.store.live_changes import alerts_folder
 from moderation.store.live_records import (
     AlertState,
     Desired,
@@ -236,7 +239,9 @@ def test_states_are_counted(db: Database) -> None:
     assert sum(streams.counts(db).values()) == 1
 
 
-def test_a_deleted_stream_is_forgotten_in_its_time(db: Database) -> None:
+def test_a_deleted_stream_is_forgotten_in_its_time_with_its_clips(
+    db: Database, tmp_path: Path
+) -> None:
     lease = owned_stream(db)
     (kept,) = make(db)
     alerts.record(db, lease, [segment()], now=later(1))
@@ -244,7 +249,14 @@ def test_a_deleted_stream_is_forgotten_in_its_time(db: Database) -> None:
     retention.prune(db, before=later(10))
     (left,) = alerts.of_stream(db, "default", lease.stream_id)
     assert left.state is AlertState.CLOSED
+    folder = tmp_path / "media"
+    blobs = open_blobs(f"file://{folder}")
+    for stream_id in (lease.stream_id, kept.id):
+        blobs.put(f"{alerts_folder('default', stream_id)}/a.mp4", b"clip")
     retention.prune(db, before=later(11))
+    assert deletion.sweep_removals(db, blobs) == 1
+    assert not blobs.exists(f"{alerts_folder('default', lease.stream_id)}/a.mp4")
+    assert blobs.exists(f"{alerts_folder('default', kept.id)}/a.mp4")
     with db.connect() as connection:
         ids = connection.execute(select(stream.c.id)).scalars().all()
         assert ids == connection.execute(select(stream_lease.c.stream_id)).scalars().all()

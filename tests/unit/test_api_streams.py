@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from api.schemas.streams import StreamBody
 from moderation.settings import Settings
 from moderation.store import alerts, outbox, stream_leases
-from moderation.store.live_records import AlertChange, Progress, StreamLease
+from moderation.store.live_records import AlertChange, ClipRow, Progress, StreamLease
 from moderation.tasks.messages import DELIVER
 from moderation.types import Decision, StreamState
 from tests.fakes.gateway import Gate, running
@@ -218,6 +218,35 @@ def test_one_stream_tells_what_its_owner_saw(gate: Gate) -> None:
     assert alert["end"] is None
     assert gate.client.get(f"{path}/alerts").json() == {"alerts": [alert]}
     assert gate.client.get(f"{path}/alerts?state=closed").json() == {"alerts": []}
+
+
+def test_the_clip_of_an_alert_is_given_out_whole_and_in_parts(gate: Gate) -> None:
+    made(gate)
+    lease = owned(gate)
+    alerts.record(gate.stack.db, lease, [opened()])
+    path = f"/v1/streams/{lease.stream_id}/alerts"
+    (alert,) = gate.client.get(path).json()["alerts"]
+    assert alert["clip"] is None
+    clip_path = f"{path}/{alert['id']}/clip.mp4"
+    assert problem(gate.client.get(clip_path)) == (404, "not_found")
+
+    gate.blobs.put("alerts/a.mp4", b"0123456789")
+    begun = datetime.now(UTC)
+    assert alerts.attach_clip(
+        gate.stack.db, lease, alert["id"], ClipRow("alerts/a.mp4", "video/mp4", 10, begun)
+    )
+    (alert,) = gate.client.get(path).json()["alerts"]
+    assert (alert["clip"]["url"], alert["clip"]["size"]) == (clip_path, 10)
+    whole = gate.client.get(clip_path)
+    assert (whole.status_code, whole.content) == (200, b"0123456789")
+    assert whole.headers["content-type"] == "video/mp4"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    part = gate.client.get(clip_path, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    behind = gate.client.get(clip_path, headers={"Range": "bytes=10-"})
+    assert problem(behind) == (416, "range_invalid")
+    gate.client.delete(f"/v1/streams/{lease.stream_id}")
+    assert gate.client.get(clip_path).status_code == 404
 
 
 def test_a_change_reaches_the_owner(gate: Gate) -> None:

@@ -131,7 +131,8 @@ class TestGatewayImage:
 
 class TestCompose:
     def test_services(self) -> None:
-        assert {"postgres", "redis", "gateway", "media", "infer", "infer-gpu"} == set(services())
+        known = {"postgres", "redis", "gateway", "media", "live", "infer", "infer-gpu"}
+        assert known == set(services())
 
     def test_images_are_pinned(self) -> None:
         for name, service in services().items():
