@@ -7,15 +7,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from media import write
-from served import KEY, Receiver, Served, descendants, until
+from served import KEY, Receiver, Served, descendants, free_port, until
 
 from moderation.video.ffmpeg import program
 from tests.live_servers import LiveServer, publishing
@@ -151,43 +154,107 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def test_a_passage_is_one_alert_within_seconds(
-    watched: Watched, live_server: LiveServer, tmp_path: Path
-) -> None:
-    film = red(tmp_path / "a.flv", calm_s=CALM_S, red_s=RED_S, then_s=60)
+@dataclass
+class Passage:
+    """One source that shows the passage, and what is told of it."""
+
+    stream_id: str
+    events: Events
+    receiver: Receiver
+
+    def closed(self) -> bool:
+        return bool(self.events.of("alert.closed"))
+
+    def called_back(self) -> bool:
+        return len(told(self.receiver)) >= 3
+
+    def over(self) -> bool:
+        return self.events.states()[-1] == "ended"
+
+
+def has_clip(watched: Watched, passage: Passage) -> bool:
+    return bool(watched.alerts(passage.stream_id)[0]["clip"])
+
+
+@pytest.fixture
+def listening(watched: Watched) -> Iterator[Callable[[str], Passage]]:
+    """Watches a source, with its events read and its callbacks received until the test ends."""
     secret = watched.served.home / "webhook-secret"
-    receiver = Receiver(lambda: secret.read_text().strip())
-    stream_id = watched.watch(live_server.rtmp("passage"), callback_url=receiver.url)
-    events = watched.events(stream_id)
-    try:
+    with ExitStack() as stack:
+
+        def watch(url: str) -> Passage:
+            receiver = Receiver(lambda: secret.read_text().strip())
+            stack.callback(receiver.close)
+            stream_id = watched.watch(url, interval_ms=1000, callback_url=receiver.url)
+            events = watched.events(stream_id)
+            stack.callback(events.close)
+            return Passage(stream_id, events, receiver)
+
+        yield watch
+
+
+def test_a_passage_is_one_alert_within_seconds_by_every_protocol(
+    watched: Watched,
+    live_server: LiveServer,
+    listening: Callable[[str], Passage],
+    tmp_path: Path,
+) -> None:
+    """RTMP and HLS of a server, FLV over HTTP and SRT of a sender that listens: all at once."""
+    film = red(tmp_path / "a.flv", calm_s=CALM_S, red_s=RED_S, then_s=60)
+    flv, srt = (f"{way}://127.0.0.1:{free_port()}" for way in ("http", "srt"))
+    counted = watched.metric("moderation_live_alert_seconds_count")
+    waited_s = watched.metric("moderation_live_alert_seconds_sum")
+    with (
+        publishing(film, flv, "flv", ("-listen", "1")),
+        publishing(film, f"{srt}?mode=listener", "mpegts"),
+        publishing(film, live_server.rtmp("passage")),
+    ):
         begun = time.time()
-        with publishing(film, live_server.rtmp("passage")):
-            until(lambda: bool(events.of("alert.closed")), 60, f"closed\n{watched.served.tail()}")
-            opened_at, opened = events.of("alert.opened")[0]
-            closed = events.of("alert.closed")[0][1]
-            assert opened["data"]["label"] == PORN
-            assert closed["data"]["alert_id"] == opened["data"]["alert_id"]
-            captured = moment(opened["data"]["captured"])
-            assert opened_at - captured < SOON_S
-            assert abs(moment(opened["data"]["start"]) - (begun + CALM_S)) < 2.5
-            assert abs(moment(closed["data"]["end"]) - (begun + CALM_S + RED_S)) < 2.5
-            until(lambda: bool(watched.alerts(stream_id)[0]["clip"]), 20, "the alert has its clip")
-            seen = watched.stream(stream_id)
+        passages = {
+            "rtmp": listening(live_server.rtmp("passage")),
+            "hls": listening(live_server.hls("passage")),
+            "flv": listening(flv),
+            "srt": listening(srt),
+        }
+        for name, passage in passages.items():
+            until(passage.closed, 60, f"{name}: closed\n{watched.served.tail()}")
+            one_alert(passage)
+        # When the film began is known of this one alone: the others start it, or are behind it.
+        opened = passages["rtmp"].events.of("alert.opened")[0][1]["data"]
+        assert abs(moment(opened["start"]) - (begun + CALM_S)) < 2.5
+        for name, passage in passages.items():
+            until(partial(has_clip, watched, passage), 20, f"{name}: the alert has its clip")
+            seen = watched.stream(passage.stream_id)
             assert seen["state"] == "live"
             assert seen["frames_seen"] > 10
-            until(lambda: watched.metric("moderation_live_alert_seconds_count") == 1, 10, "counted")
-            assert watched.metric("moderation_live_alert_seconds_sum") < SOON_S
-        assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
-        until(lambda: len(told(receiver)) >= 3, 20, "callbacks")
-        assert told(receiver) == ["alert.opened", "alert.escalated", "alert.closed"]
-        assert receiver.problems == []
-        the_clip_plays(watched, stream_id, tmp_path)
-        watched.delete(stream_id)
-        until(lambda: not watched.readers() and not watched.left(), 15, "nothing is left of it")
-        until(lambda: events.states()[-1] == "ended", 10, "it ended")
-    finally:
-        events.close()
-        receiver.close()
+        until(
+            lambda: watched.metric("moderation_live_alert_seconds_count") == counted + 4,
+            10,
+            "counted",
+        )
+        assert watched.metric("moderation_live_alert_seconds_sum") - waited_s < 4 * SOON_S
+    for passage in passages.values():
+        until(passage.called_back, 20, "callbacks")
+        assert told(passage.receiver) == ["alert.opened", "alert.escalated", "alert.closed"]
+        assert passage.receiver.problems == []
+        the_clip_plays(watched, passage.stream_id, tmp_path)
+        watched.delete(passage.stream_id)
+    until(lambda: not watched.readers() and not watched.left(), 15, "nothing is left of them")
+    for passage in passages.values():
+        until(passage.over, 10, "it ended")
+
+
+def one_alert(passage: Passage) -> None:
+    """Opened in time, and closed once, with the passage's length."""
+    events = passage.events
+    opened_at, opened = events.of("alert.opened")[0]
+    closed = events.of("alert.closed")[0][1]
+    assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
+    assert opened["data"]["label"] == PORN
+    assert closed["data"]["alert_id"] == opened["data"]["alert_id"]
+    assert opened_at - moment(opened["data"]["captured"]) < SOON_S
+    length_s = moment(closed["data"]["end"]) - moment(closed["data"]["start"])
+    assert abs(length_s - RED_S) < 2.5
 
 
 def told(receiver: Receiver) -> list[str]:
