@@ -41,7 +41,8 @@ serve: install  ## everything on this machine; Ctrl-C ends it
 	@exec $(BIN)/moderation serve
 
 test: install-dev lint  ## checks and all tests that need no torch; names what was skipped
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# Three on two cores: many tests wait for leases and other processes.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
 	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch

@@ -38,11 +38,22 @@ schemathesis.openapi.format("binary", media)
 for name in ("image/*", "video/*", "application/octet-stream", "application/offset+octet-stream"):
     schemathesis.openapi.media_type(name, media)
 
+def endless(seconds):
+    # What is no number of seconds is refused at once.
+    try:
+        return float(seconds) > 0
+    except (TypeError, ValueError):
+        return False
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    # Events are read for a moment alone.
+    # Of events, what is there is read, and no tail.
     if case.path.endswith("/events"):
-        case.query = dict(seconds=0) | dict(case.query or ())
+        query = dict(case.query or ())
+        if endless(query.setdefault("seconds", 0)):
+            query["seconds"] = 0
+        case.query = query
 
 
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moderation.cli.app import main
@@ -168,6 +168,7 @@ def test_where_clips_answer_they_choose_the_block(material: Material) -> None:
 
 
 @given(st.floats(0.01, 0.999), st.floats(0, 2))
+@example(0.010000000000000002, 1.4e-45)
 def test_a_raised_threshold_never_falls(threshold: float, margin: float) -> None:
     found = raised(threshold, margin)
     assert found is not None

@@ -241,7 +241,8 @@ def raised(threshold: float | None, margin: float) -> float | None:
     """A threshold that many logits higher; what is never reached, or has no margin, stays."""
     if threshold is None or margin == 0 or not 0 < threshold < 1:
         return threshold
-    return told(1 / (1 + math.exp(-(math.log(threshold / (1 - threshold)) + margin))))
+    raised_to = told(1 / (1 + math.exp(-(math.log(threshold / (1 - threshold)) + margin))))
+    return max(threshold, raised_to)  # never below it by rounding
 
 
 def judge_limits(
