@@ -23,6 +23,7 @@ class Server:
     port: int
     key: str
     log: Path
+    pid: int
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def serving(home: Path, extra: Mapping[str, str], *, ready_s: float = 120.0) -> 
                 tail = log.read_text("utf-8", "replace")[-2000:]
                 raise RuntimeError(f"the server did not become ready:\n{tail}")
             time.sleep(0.2)
-        yield Server(port, KEY, log)
+        yield Server(port, KEY, log, process.pid)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def measure(argv: Sequence[str], *, env: dict[str, str] | None = None, timeout_s
 
     def watch() -> None:
         while not ended.wait(SAMPLE_S):
-            sizes = [_kib(pid) for pid in _tree(process.pid)]
+            sizes = [_kib(pid) for pid in tree(process.pid)]
             for name in peak:
                 peak[name] = max(peak[name], sum(size.get(name, 0) for size in sizes))
 
@@ -56,7 +56,8 @@ def measure(argv: Sequence[str], *, env: dict[str, str] | None = None, timeout_s
     return Cost(wall_s, cpu_s, peak["Pss:"] / 1024, peak["Rss:"] / 1024, output)
 
 
-def _tree(pid: int) -> set[int]:
+def tree(pid: int) -> set[int]:
+    """A process and all below it."""
     found = {pid}
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -66,8 +67,13 @@ def _tree(pid: int) -> set[int]:
         for child in below:
             # Until it runs its own program, a child is its parent's memory seen twice.
             if _program(int(child)) != _program(pid):
-                found |= _tree(int(child))
+                found |= tree(int(child))
     return found
+
+
+def memory_mib(pids: Iterable[int]) -> float:
+    """PSS of them all at this moment."""
+    return sum(_kib(pid).get("Pss:", 0) for pid in pids) / 1024
 
 
 def _program(pid: int) -> bytes:

@@ -39,8 +39,8 @@ pytestmark = [
 SEED = int(os.environ.get("MODERATION_TEST_SEED", "7"))
 KILLS = ("infer", "media") * 3
 SECRET = "a secret of the test"
-MINUTES = 15
-PASSAGES = ((200.4, 203.4), (450.2, 462.0), (896.0, 900.0))
+MINUTES = 30
+PASSAGES = ((200.4, 203.4), (900.2, 912.0), (1796.0, 1800.0))
 POLICY = Policy(
     id="p",
     version=1,
@@ -50,7 +50,7 @@ POLICY = Policy(
 
 @pytest.fixture(scope="module")
 def film() -> Iterator[Path]:
-    """15 minutes of moving grey, a key frame in 25 seconds, red in the passages."""
+    """30 minutes of moving grey, a key frame in 25 seconds, red in the passages."""
     red = "+".join(f"between(t,{start},{end - 0.001})" for start, end in PASSAGES)
     source = (
         f"testsrc2=size=160x120:rate=10:duration={MINUTES * 60},format=gray,format=yuv420p,"
