@@ -212,8 +212,8 @@ class Settings(BaseSettings):
     retain_days: float = Field(
         default=30.0,
         ge=2,
-        description="idempotency keys, events, callbacks that are through, and deleted streams with "
-        "their alerts and clips are deleted after so long; items, verdicts and media are kept",
+        description="idempotency keys, events, callbacks that are through, and deleted streams "
+        "with their alerts and clips are deleted after so long; items, verdicts and media are kept",
     )
 
     # callbacks and user URLs
