@@ -179,10 +179,10 @@ class Supervision:
             session = self._sessions.get(stream_id)
         if session is None:
             return
-        slower = owned.interval_ms != session.owned.interval_ms
+        repaced = owned.interval_ms != session.owned.interval_ms
         session.change(owned)
         self._parts.board.add(stream_id, owned.interval_ms / 1000, priority=owned.priority)
-        if slower and session.follower is not None:
+        if repaced and session.follower is not None:
             # The interval is an argument of the program that reads.
             self._parts.keeper.finish(stream_id)
             session.follower.close()
