@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.live_metrics import LiveMetrics
 from moderation.live.figures import Figures
+from moderation.store.live_records import StreamCount
 from moderation.store.records import JobState
 from moderation.types import StreamState
 
@@ -111,10 +112,14 @@ class Metrics:
         self._workers.set(workers)
 
     def observe_streams(
-        self, counts: Mapping[StreamState, int], unwatched: int, figures: Mapping[str, Figures]
+        self,
+        counts: Mapping[StreamState, int],
+        unwatched: int,
+        figures: Mapping[str, Figures],
+        running: Sequence[StreamCount],
     ) -> None:
-        """The same of live streams. figures: by supervisor."""
-        self._live.observe(figures)
+        """The same of live streams. figures: by supervisor. running: those that are not over."""
+        self._live.observe(figures, running)
         self._unwatched.set(unwatched)
         for state in StreamState:
             self._streams.labels(state.value).set(counts.get(state, 0))

@@ -18,11 +18,13 @@ import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from api.auth import KEY_TTL_S
 from api.deps import Gateway, in_share
 from moderation.errors import ServiceError
-from moderation.store import events
+from moderation.store import events, keys
 from moderation.store.codec import iso
 from moderation.store.events import EventRow
+from moderation.store.records import KeyRow
 from moderation.wake import ANY
 
 log = logging.getLogger(__name__)
@@ -63,25 +65,31 @@ class EventStream(StreamingResponse):
 
 
 async def tail(
-    gateway: Gateway, tenant: str, stream_id: str | None, last_id: int, seconds: float
+    gateway: Gateway, key: KeyRow, stream_id: str | None, last_id: int, seconds: float
 ) -> AsyncGenerator[bytes]:
-    """Events of the tenant, or of one stream, with an id above `last_id`: those that are there,
-    then, for `seconds`, those that come. A database that is away is waited for."""
+    """Events of the key's tenant, or of one stream, with an id above `last_id`: those that are
+    there, then, for `seconds`, those that come. It ends when the key was revoked. A database that
+    is away is waited for."""
     until = time.monotonic() + seconds
     # Also for one who gets no event: it resumes here.
     yield f"retry: {RETRY_MS}\nid: {last_id}\n\n".encode()
     spoke = time.monotonic()
     read = spoke - MIN_GAP_S
+    checked = spoke
     with gateway.listener.register(stream_id or ANY) as waiter:
         while True:
             await asyncio.sleep(max(0.0, read + MIN_GAP_S - time.monotonic()))
             read = time.monotonic()
-            look = partial(events.after, gateway.db, tenant, last_id, AT_ONCE, stream_id=stream_id)
+            check = read - checked > KEY_TTL_S
+            look = partial(_look, gateway, key, last_id, stream_id, check=check)
             try:
-                rows = await in_share(gateway.threads.events, look)
+                rows, held = await in_share(gateway.threads.events, look)
             except ServiceError as error:
                 log.warning("events are read again in a moment: %s", error.message)
-                rows = []
+                rows, held = [], None
+            checked = checked if held is None else read
+            if held is False:
+                return
             if rows:
                 yield b"".join(encode(row) for row in rows)
                 last_id, spoke = rows[-1].id, time.monotonic()
@@ -94,6 +102,16 @@ async def tail(
                 yield KEEP_ALIVE
                 spoke = time.monotonic()
             await waiter.wait(min(left, LOOK_AGAIN_S))
+
+
+def _look(
+    gateway: Gateway, key: KeyRow, last_id: int, stream_id: str | None, *, check: bool
+) -> tuple[list[EventRow], bool | None]:
+    """What is new, and whether the key still holds; None: that was not asked."""
+    held = keys.holds(gateway.db, key) if check else None
+    if held is False:
+        return [], False
+    return events.after(gateway.db, key.tenant, last_id, AT_ONCE, stream_id=stream_id), held
 
 
 def encode(row: EventRow) -> bytes:

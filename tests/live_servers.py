@@ -1,7 +1,8 @@
-"""A real server of live streams for tests: Debian's nginx with its RTMP module.
+"""Real servers of live streams for tests, of Debian's packages.
 
-It takes publishers and players by RTMP, and gives the same streams as HLS. A program that is not
-installed raises `Missing` with its name.
+nginx with its RTMP module takes publishers and players by RTMP, and gives the same streams as HLS;
+GStreamer's RTSP server plays a film. A program that is not installed raises `Missing` with its
+name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from moderation.video.ffmpeg import program
 from tests.servers import START_S, Missing, die_with_parent, free_port, wait_for
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+SYSTEM_PYTHON = ("/usr/bin/python3", "-I")
+"""Debian's bindings of GStreamer are for Debian's Python."""
+GST = (
+    "import gi; gi.require_version('GstRtspServer', '1.0');"
+    "from gi.repository import Gst, GstRtspServer; Gst.init(None);"
+    "assert Gst.ElementFactory.find('rtph264pay') and Gst.ElementFactory.find('qtdemux')"
+)
+GST_SERVER = Path(__file__).parent / "fakes" / "gst_rtsp.py"
 CONFIG = """
 load_module {module};
 daemon off;
@@ -126,6 +135,37 @@ def live_server() -> Iterator[LiveServer]:
             yield server
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def rtsp_server(film: Path) -> Iterator[str]:
+    """GStreamer's RTSP server on a free loopback port; the URL at which it plays an MP4 of H.264
+    without sound, from its beginning when the first client comes."""
+    if subprocess.run([*SYSTEM_PYTHON, "-c", GST], capture_output=True, check=False).returncode:
+        raise Missing("GStreamer's RTSP server is not installed (gir1.2-gst-rtsp-server-1.0)")
+    port = free_port()
+    with subprocess.Popen(
+        [*SYSTEM_PYTHON, str(GST_SERVER), str(film), str(port)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=die_with_parent,
+    ) as process:
+        try:
+            wait_for(lambda: _listens(process, port), "the RTSP server answers")
+            yield f"rtsp://127.0.0.1:{port}/film"
+        finally:
+            process.kill()
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    if process.poll() is not None:
+        assert process.stderr is not None
+        raise RuntimeError(process.stderr.read().decode(errors="replace"))
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ from moderation.tasks.messages import DELIVER, JobMessage
 from moderation.tasks.working import Working
 from moderation.types import InputKey
 from moderation.video.ffmpeg import program
+from moderation.video.probe import ProbeLimits
 from moderation.wake import Waker
 from workers.heartbeat import Heartbeat, new_row
 from workers.process import EXIT_OK, on_stop_signals, open_ready, run_worker, vital
@@ -88,6 +89,7 @@ def serve(settings: Settings, name: str) -> int:
             folder,
             ffmpeg,
             now=now,
+            limits=ProbeLimits(max_pixels=settings.max_pixels),
             on_kept=waker.wake,
         )
         supervision = Supervision(

@@ -128,7 +128,10 @@ def _scrape(gateway: Gateway) -> bytes:
         len(gateway.workers.get()),
     )
     gateway.metrics.observe_streams(
-        streams.counts(gateway.db), stream_leases.census(gateway.db).free, _figures(gateway)
+        streams.counts(gateway.db),
+        stream_leases.census(gateway.db).free,
+        _figures(gateway),
+        streams.running(gateway.db),
     )
     return gateway.metrics.text()
 

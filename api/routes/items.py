@@ -39,6 +39,7 @@ async def list_items(
     label: params.Label = None,
     data_id: params.DataId = None,
     source: params.Source = None,
+    stream_id: params.OfStream = None,
     since: params.Moment = None,
     until: params.Moment = None,
     limit: params.Limit = DEFAULT_LIMIT,
@@ -53,6 +54,7 @@ async def list_items(
         label=label,
         data_id=data_id,
         source=source,
+        stream_id=stream_id,
         since=since,
         until=until,
     )

@@ -61,7 +61,8 @@ class Media(_Answer):
 
 
 class Item(_Answer):
-    """A submission with its verdict in force; null while its job has not ended."""
+    """A submission with its verdict in force; null while its job has not ended. `stream_id`: the
+    item is an alert of that live stream, and was not submitted."""
 
     id: str
     job_id: str
@@ -69,6 +70,7 @@ class Item(_Answer):
     created: datetime
     source: str | None
     data_id: str | None
+    stream_id: str | None = None
     media: Media
     verdict: Verdict | None
 
@@ -117,6 +119,7 @@ def _item(row: ItemRow) -> dict[str, Any]:
         "created": row.created,
         "source": row.source,
         "data_id": row.data_id,
+        "stream_id": row.stream_id,
         "media": media,
         "verdict": row.verdict,
     }

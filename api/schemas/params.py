@@ -132,6 +132,10 @@ Label = Annotated[
     ),
 ]
 Source = Annotated[str | None, Query(min_length=1, max_length=1024, pattern=TEXT)]
+OfStream = Annotated[
+    str | None,
+    Query(pattern=r"^stream_[0-9a-f]{32}$", description="alerts of this live stream"),
+]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[
     str | None,

@@ -129,8 +129,10 @@ class Clip(_Answer):
 class Alert(_Answer):
     """One alert of one segment of a stream; all times are capture times. `start`: of the
     segment's first frame, `captured`: of the frame that opened the alert, `end`: of the last one
-    that shows it, null while it is open. `clip`: null until it is made, some seconds after the
-    opening, and for streams whose codec no clip can hold."""
+    that shows it, null while it is open. `item_id`: what people decide; its verdict is the
+    alert's, and its medium the clip. Both are null until they are made, some seconds after the
+    opening, and once the item was deleted. For streams whose codec no clip can hold the item is a
+    picture."""
 
     id: str
     state: AlertState
@@ -146,6 +148,7 @@ class Alert(_Answer):
     boxes: list[list[float]] = Field(
         description="[x1, y1, x2, y2, score], fractions of the picture"
     )
+    item_id: str | None = None
     clip: Clip | None = None
 
     @classmethod
@@ -163,6 +166,7 @@ class Alert(_Answer):
             captured=row.captured,
             end=row.end,
             boxes=[list(box) for box in row.boxes],
+            item_id=row.item_id,
             clip=_clip(row),
         )
 
@@ -282,6 +286,7 @@ _ALERT: Final[dict[str, Any]] = {
     "captured": "2026-01-31T12:30:01Z",
     "end": None,
     "boxes": [],
+    "item_id": "item_0198f1c2a7d47b0c8e5f6a7b8c9d0e24",
     "clip": {
         "url": f"/v1/streams/{STREAM}/alerts/{ALERT}/clip.mp4",
         "media_type": "video/mp4",

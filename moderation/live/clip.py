@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from moderation.errors import MediaError
@@ -15,27 +12,21 @@ TIMEOUT_S = 60.0
 MEMORY_MIB = 1024
 
 
-@contextmanager
-def playable(clip: Clip, program: str) -> Iterator[Path]:
-    """The clip as MP4 with its index in front, in a file that has no name and is gone when the
-    block ends. It lies in the clip's folder. Nothing is encoded again. Raises MediaError where its
-    codec does not fit, and decode_timeout.
+def playable(clip: Clip, program: str, target: Path) -> None:
+    """Write the clip as MP4 with its index in front to `target`, a new file. Nothing is encoded
+    again. Raises MediaError where its codec does not fit, and decode_timeout.
     """
-    with tempfile.TemporaryFile(dir=clip.path.parent) as file:
-        target = f"/dev/fd/{file.fileno()}"
-        with MediaProcess(
-            command(clip.path, program, target),
-            timeout_s=TIMEOUT_S,
-            memory_mib=MEMORY_MIB,
-            pass_fds=(file.fileno(),),
-            # MP4 has less around its packets than MPEG-TS.
-            file_bytes=2 * clip.size,
-        ) as process:
-            process.read_all(0)
-            code = process.finish()
-        if code != 0:
-            raise MediaError(f"the clip cannot be put into an MP4 ({code})")
-        yield Path(target)
+    with MediaProcess(
+        command(clip.path, program, str(target.resolve())),
+        timeout_s=TIMEOUT_S,
+        memory_mib=MEMORY_MIB,
+        # MP4 has less around its packets than MPEG-TS.
+        file_bytes=2 * clip.size,
+    ) as process:
+        process.read_all(0)
+        code = process.finish()
+    if code != 0:
+        raise MediaError(f"the clip cannot be put into an MP4 ({code})")
 
 
 def command(clip: Path, program: str, target: str) -> list[str]:

@@ -1,53 +1,71 @@
-"""The clip of an alert: frozen from the stream's ring, kept in the media store."""
+"""The evidence of alerts: kept in the media store, and made an item for people to decide."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 import logging
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from moderation.blobs import BlobStore
-from moderation.errors import ModerationError
-from moderation.live.clip import playable
+from moderation.errors import ModerationError, ServiceError
 from moderation.live.follow import Follower
-from moderation.store.alerts import attach_clip
+from moderation.live.kept import Kept, Moments, kept_clip, kept_picture
+from moderation.store import alert_items
+from moderation.store.deletion import BytesRemovedError, discard
 from moderation.store.engine import Database
-from moderation.store.live_changes import alerts_folder
-from moderation.store.live_records import AlertRow, ClipRow, StreamLease
+from moderation.store.live_records import AlertRow, StreamLease
+from moderation.video.probe import ProbeLimits
 
 log = logging.getLogger(__name__)
 
 TAIL_S: Final = 2.0
 """How long after its opening frame was captured an alert's clip goes on, at least where the stream
 does."""
+RETRY_S: Final = 5.0
+TRIES: Final = 60
+"""A database or a media store that is away is waited for: five minutes, about."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
-    """The clip of an alert of a stream that is in hand."""
+    """The evidence of an alert of a stream that is in hand. moments: what was seen of it lately.
+    picture: the frame that opened the alert, for where no clip can be made; (height, width, 3)."""
 
     lease: StreamLease
     alert: AlertRow
     follower: Follower
+    moments: Callable[[], Moments]
+    picture: NDArray[np.uint8] | None = None
 
 
-def clip_key(alert: AlertRow) -> str:
-    """Where its clip lies in the media store."""
-    return f"{alerts_folder(alert.tenant, alert.stream_id)}/{alert.id}.mp4"
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """kept: it is made, and waits to be stored."""
+
+    wanted: Wanted
+    kept: Kept | None = None
+    tries: int = 0
+
+    @property
+    def stream_id(self) -> str:
+        return self.wanted.lease.stream_id
 
 
 class EvidenceKeeper:
-    """Makes clips in a thread of its own (`run`): an alert does not wait for them.
+    """Makes it in a thread of its own (`run`): an alert does not wait for it.
 
-    folder: for what is in the making. program: ffmpeg. now: seconds UTC, of the capture times.
-    on_kept: called with the stream's id.
+    folder: for what is in the making; who made it deletes it. program: ffmpeg. now: seconds UTC, of
+    the capture times. on_kept: called with the stream's id.
     """
 
     def __init__(
@@ -58,38 +76,36 @@ class EvidenceKeeper:
         program: str,
         *,
         now: Callable[[], float],
+        limits: ProbeLimits,
         on_kept: Callable[[str], None] = lambda stream_id: None,
     ) -> None:
         self._db, self._blobs, self._folder, self._program = db, blobs, folder, program
-        self._now, self._on_kept = now, on_kept
+        self._now, self._limits, self._on_kept = now, limits, on_kept
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Wanted]] = []
+        self._due: list[tuple[float, int, _Task]] = []
         self._turns = itertools.count()
         self._making: str | None = None
         self._stopped = False
 
     def want(self, wanted: Wanted) -> None:
-        """Make its clip once the tail has come."""
-        due_s = wanted.alert.captured.timestamp() + TAIL_S
-        with self._changed:
-            heapq.heappush(self._due, (due_s, next(self._turns), wanted))
-            self._changed.notify_all()
+        """Make it once the tail has come."""
+        self._put(wanted.alert.captured.timestamp() + TAIL_S, _Task(wanted))
 
     def finish(self, stream_id: str) -> None:
         """Before the stream's reader is closed: make what is still wanted of it now."""
         with self._changed:
-            mine = [one for _, _, one in self._due if one.lease.stream_id == stream_id]
-            self._due = [item for item in self._due if item[2].lease.stream_id != stream_id]
+            mine = [task for _, _, task in self._due if task.stream_id == stream_id]
+            self._due = [one for one in self._due if one[2].stream_id != stream_id]
             heapq.heapify(self._due)
             self._changed.wait_for(lambda: self._making != stream_id)
-        for wanted in mine:
-            self._make(wanted)
+        for task in mine:
+            self._do(task)
 
     def run(self) -> None:
         """Until `stop`."""
-        while (wanted := self._next()) is not None:
+        while (task := self._next()) is not None:
             try:
-                self._make(wanted)
+                self._do(task)
             finally:
                 with self._changed:
                     self._making = None
@@ -100,34 +116,82 @@ class EvidenceKeeper:
             self._stopped = True
             self._changed.notify_all()
 
-    def _next(self) -> Wanted | None:
+    def _put(self, due_s: float, task: _Task) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (due_s, next(self._turns), task))
+            self._changed.notify_all()
+
+    def _next(self) -> _Task | None:
         with self._changed:
             while not self._stopped:
                 left_s = self._due[0][0] - self._now() if self._due else None
                 if left_s is not None and left_s <= 0:
-                    wanted = heapq.heappop(self._due)[2]
-                    self._making = wanted.lease.stream_id
-                    return wanted
+                    task = heapq.heappop(self._due)[2]
+                    self._making = task.stream_id
+                    return task
                 self._changed.wait(left_s)
             return None
 
-    def _make(self, wanted: Wanted) -> None:
-        key = clip_key(wanted.alert)
+    def _do(self, task: _Task) -> None:
+        alert = task.wanted.alert
+        kept = task.kept or self._make(task.wanted)
+        if kept is None:
+            return
         try:
-            clip = self._keep(wanted, key)
-            if not attach_clip(self._db, wanted.lease, wanted.alert.id, clip):
-                # The stream is another's, and the alert too: nobody would find the clip.
-                self._blobs.delete(key)
+            item_id = self._store(task.wanted, kept)
+        except ServiceError as error:
+            if task.tries + 1 < TRIES:
+                log.warning("alert %s: its evidence is stored later: %s", alert.id, error)
+                later = replace(task, kept=kept, tries=task.tries + 1)
+                self._put(self._now() + RETRY_S, later)
                 return
+            log.error("alert %s: its evidence is lost: %s", alert.id, error)
+            item_id = None
+        kept.remove()
+        if item_id is not None:
+            self._on_kept(alert.stream_id)
+
+    def _make(self, wanted: Wanted) -> Kept | None:
+        """A clip; where that cannot be, a picture. None, and it is logged, where neither can."""
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="alert", dir=self._folder))
+        except OSError as error:
+            log.error("alert %s has no evidence: %s", wanted.alert.id, error)
+            return None
+        try:
+            return self._clip(wanted, folder)
         except (ModerationError, OSError) as error:
             log.warning("alert %s has no clip: %s", wanted.alert.id, error)
-            return
-        self._on_kept(wanted.lease.stream_id)
+        try:
+            if wanted.picture is not None:
+                return kept_picture(wanted.alert, wanted.picture, wanted.moments(), folder)
+        except OSError as error:  # the disk is full, above all
+            log.error("alert %s has no evidence: %s", wanted.alert.id, error)
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
 
-    def _keep(self, wanted: Wanted, key: str) -> ClipRow:
-        with tempfile.TemporaryDirectory(prefix="clip", dir=self._folder) as own:
-            clip = wanted.follower.freeze(wanted.alert.captured.timestamp(), Path(own) / "clip.ts")
-            with playable(clip, self._program) as path:
-                size = path.stat().st_size
-                self._blobs.put_file(key, path)
-        return ClipRow(key, "video/mp4", size, datetime.fromtimestamp(clip.begun_s, UTC))
+    def _clip(self, wanted: Wanted, folder: Path) -> Kept:
+        clip = wanted.follower.freeze(wanted.alert.captured.timestamp(), folder / "clip.ts")
+        return kept_clip(
+            wanted.alert, clip, wanted.moments(), program=self._program, limits=self._limits
+        )
+
+    def _store(self, wanted: Wanted, kept: Kept) -> str | None:
+        """The item's id; None where the stream, and the alert with it, is another's by now. Raises
+        ServiceError."""
+        media = kept.evidence.media
+        restored: str | None = None
+        for _ in range(2):
+            self._blobs.put_file(media.blob_key, kept.path)
+            try:
+                item_id = alert_items.keep(
+                    self._db, wanted.lease, wanted.alert.id, kept.evidence, restored=restored
+                )
+            except BytesRemovedError as error:
+                # The same bytes were deleted just now: they are stored once more.
+                restored = error.removal
+                continue
+            if item_id is None:
+                discard(self._db, self._blobs, wanted.alert.tenant, media)
+            return item_id
+        raise ServiceError("the same bytes are deleted again and again", code="media_removed")

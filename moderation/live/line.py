@@ -30,19 +30,20 @@ LATE_S: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A frame that is back. peaks: None: nobody scored it in time. picture: as of
-    `aggregate.Frame`."""
+    `aggregate.Frame`. frame: the frame itself."""
 
     stream: str
     captured_s: float
     peaks: Peaks | None
     picture: str | None
+    frame: LiveFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
     ask: Ask
-    frames: tuple[tuple[str, float, str], ...]
-    """Stream, capture time, picture."""
+    frames: tuple[tuple[Taken[LiveFrame], str], ...]
+    """Each with its picture's hash."""
 
 
 class ScoreLine:
@@ -103,8 +104,8 @@ class ScoreLine:
         if sent is None or len(answer.peaks) != len(sent.frames):
             return ()
         return tuple(
-            Scored(stream, captured_s, peaks, picture)
-            for (stream, captured_s, picture), peaks in zip(sent.frames, answer.peaks, strict=True)
+            Scored(one.stream, one.captured_s, peaks, picture, one.frame)
+            for (one, picture), peaks in zip(sent.frames, answer.peaks, strict=True)
         )
 
     def expire(self) -> tuple[Scored, ...]:
@@ -135,7 +136,7 @@ class ScoreLine:
             pdq, quality = pdq_hash(one.frame.pixels[largest])
             hashes.append(FrameHash(one.captured_s, pdq, quality))
             plain = quality < DedupeOptions().min_quality
-            frames.append((one.stream, one.captured_s, PLAIN if plain else pdq))
+            frames.append((one, PLAIN if plain else pdq))
         pixels = {key: np.stack([one.frame.pixels[key] for one in taken]) for key in self._keys}
         floors = self._floors({one.stream for one in taken})
         ask = Ask(new_id("live"), self._owner, self._now() + self._deadline_s, floors)
@@ -146,7 +147,7 @@ class ScoreLine:
         if sent is None:
             return ()
         return tuple(
-            Scored(stream, captured_s, None, picture) for stream, captured_s, picture in sent.frames
+            Scored(one.stream, one.captured_s, None, picture) for one, picture in sent.frames
         )
 
     def _done(self, id_: str) -> _Sent | None:

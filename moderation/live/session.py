@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from moderation.aggregate import hits
 from moderation.live.alerts import StreamAlerts
 from moderation.live.follow import Follower
 from moderation.live.line import Scored
+from moderation.live.reader import LiveFrame
 from moderation.live.slots import FrameBoard, SlotCounts
 from moderation.live.watchdog import Changed
+from moderation.live_queue import Peaks
 from moderation.store import alerts as store
 from moderation.store import stream_leases
 from moderation.store.engine import Database
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 MEMORY_S: Final = 10.0
 """How often what the next owner has to know is saved where no alert changes: as much is looked at
 twice, at most, after a supervisor died."""
+
+
+REMEMBERED_S: Final = 45.0
+"""Scores of frames that are kept for the evidence of an alert: longer than its clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class Session:
         self._alerts = _restored(owned)
         self._changes: list[AlertChange] = []
         self._states: list[Changed] = []
+        self._moments: deque[tuple[float, Peaks | None]] = deque()
+        self._opening: dict[str, LiveFrame] = {}
         self._seen = _Seen()
         self._told = self._reported = _Seen()
         self._saved_s = now()
@@ -81,7 +90,12 @@ class Session:
         later."""
         with self._lock:
             self._dirty = True
-            self._changes += self._alerts.add(frame.captured_s, frame.peaks, frame.picture)
+            self._remember(frame)
+            changes = self._alerts.add(frame.captured_s, frame.peaks, frame.picture)
+            if frame.frame is not None:
+                opened = (one.label for one in changes if one.kind == "opened")
+                self._opening |= dict.fromkeys(opened, frame.frame)
+            self._changes += changes
             if frame.peaks is None:
                 self._seen = replace(self._seen, unscored=self._seen.unscored + 1)
             else:
@@ -90,6 +104,16 @@ class Session:
                 if hits(frame.peaks, self.owned.policy):
                     self._board.hit(self.lease.stream_id, frame.captured_s)
             return self._write() if self._changes else ()
+
+    def moments(self) -> tuple[tuple[float, Peaks | None], ...]:
+        """Capture times of the frames that came back lately, ascending, with their scores."""
+        with self._lock:
+            return tuple(sorted(self._moments, key=lambda moment: moment[0]))
+
+    def opening(self, label: str) -> LiveFrame | None:
+        """The frame that opened the alert of a label just now; to be asked for once."""
+        with self._lock:
+            return self._opening.pop(label, None)
 
     def tick(self) -> tuple[Recorded, ...]:
         """What is due without a frame. Raises StoreError."""
@@ -161,6 +185,11 @@ class Session:
         """Before it is given back: all that the next owner has to know. Raises StoreError."""
         with self._lock:
             return self._write()
+
+    def _remember(self, frame: Scored) -> None:
+        self._moments.append((frame.captured_s, frame.peaks))
+        while self._moments[0][0] < frame.captured_s - REMEMBERED_S:
+            self._moments.popleft()
 
     def _write(self) -> tuple[Recorded, ...]:
         if self.lost or self.over:

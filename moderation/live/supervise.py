@@ -24,7 +24,7 @@ from moderation.live.thinning import ShortageChange
 from moderation.store import events, stream_leases
 from moderation.store.codec import iso
 from moderation.store.engine import Database
-from moderation.store.live_records import OwnedStream, Recorded, StreamLease
+from moderation.store.live_records import AlertRow, OwnedStream, Recorded, StreamLease
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class Supervision:
                 continue
             self._counting.alert(self._parts.now() - one.alert.captured.timestamp())
             if session.follower is not None:
-                self._parts.keeper.want(Wanted(session.lease, one.alert, session.follower))
+                self._parts.keeper.want(_wanted(session, session.follower, one.alert))
         if some:
             self._parts.tell(session.lease.stream_id)
 
@@ -244,6 +244,12 @@ class Supervision:
                     connection, tenant=tenant, kind=SHORTAGE, item_id=None, data=data, now=moment
                 )
             self._parts.tell(tenant)
+
+
+def _wanted(session: Session, follower: Follower, alert: AlertRow) -> Wanted:
+    frame = session.opening(alert.label)
+    picture = None if frame is None else max(frame.pixels.values(), key=lambda one: one.size)
+    return Wanted(session.lease, alert, follower, session.moments, picture)
 
 
 def _offer(board: FrameBoard[LiveFrame], stream_id: str, frame: LiveFrame) -> None:

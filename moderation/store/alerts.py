@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from sqlalchemy import Connection, insert, or_, select, update
 from moderation.errors import NotFoundError
 from moderation.ids import new_id
 from moderation.policy import Policy
-from moderation.store.codec import clock, iso
+from moderation.store import alert_items
+from moderation.store.codec import clock
 from moderation.store.ending import policy_of
 from moderation.store.engine import Database
 from moderation.store.live_changes import (
@@ -28,7 +29,6 @@ from moderation.store.live_records import (
     AlertChange,
     AlertRow,
     AlertState,
-    ClipRow,
     Recorded,
     StreamLease,
 )
@@ -71,31 +71,11 @@ def record(
             policy = policy_of(connection, held.policy_version)
             done = (_apply(connection, held, policy, change, moment) for change in changes)
             recorded = [one for one in done if one is not None]
+            for one in recorded:
+                if one.graver:
+                    alert_items.revise(connection, held, one.recorded.alert, moment)
             tell(connection, held, _told(held, policy, recorded), moment)
     return tuple(one.recorded for one in recorded)
-
-
-def attach_clip(
-    db: Database,
-    lease: StreamLease,
-    alert_id: str,
-    clip: ClipRow,
-    *,
-    now: datetime | None = None,
-) -> bool:
-    """Writes where the film of an alert of the owner's stream lies. False, and nothing written,
-    when the lease does not hold. Raises StoreError."""
-    moment = clock(now)
-    evidence = {"clip": {**asdict(clip), "begun": iso(clip.begun)}}
-    with db.begin() as connection:
-        if lock_stream(connection, *owned_by(lease, moment)) is None:
-            return False
-        changed = connection.execute(
-            update(alert)
-            .where(alert.c.id == alert_id, alert.c.stream_id == lease.stream_id)
-            .values(evidence=evidence, updated=moment)
-        )
-        return changed.rowcount > 0
 
 
 def of_stream(
@@ -140,9 +120,10 @@ def get(db: Database, tenant: str, stream_id: str, alert_id: str) -> AlertRow:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """`cuts`: the alert blocks only since this change."""
+    """`graver`: than it was; `cuts`: it blocks only since this change."""
 
     recorded: Recorded
+    graver: bool
     cuts: bool
 
 
@@ -159,7 +140,7 @@ def _apply(
         if change.kind == "closed":
             return None
         opened = _insert(connection, held, policy, change, now)
-        return _Done(Recorded("alert.opened", opened), opened.decision is Decision.BLOCK)
+        return _Done(Recorded("alert.opened", opened), False, opened.decision is Decision.BLOCK)
     graver = change.decision.severity > known.decision.severity
     closes = change.kind == "closed" and known.state is AlertState.OPEN
     values: dict[str, Any] = {"updated": now}
@@ -176,9 +157,9 @@ def _apply(
     current = alert_row(row.mappings().one())
     cuts = graver and current.decision is Decision.BLOCK
     if closes:
-        return _Done(Recorded("alert.closed", current), cuts)
+        return _Done(Recorded("alert.closed", current), graver, cuts)
     if graver:
-        return _Done(Recorded("alert.escalated", current), cuts)
+        return _Done(Recorded("alert.escalated", current), graver, cuts)
     return None
 
 
@@ -220,6 +201,7 @@ def _insert(
         "start": change.start,
         "captured": change.captured,
         "end": None,
+        "item_id": None,
         "boxes": [list(box) for box in change.boxes],
         "evidence": {},
         "created": now,

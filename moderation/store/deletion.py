@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,8 +26,9 @@ from moderation.store.codec import clock
 from moderation.store.engine import Database
 from moderation.store.events import append
 from moderation.store.followers import HELD
-from moderation.store.records import JobState
+from moderation.store.records import JobState, NewMedia
 from moderation.store.tables import (
+    alert,
     audit,
     chunk,
     derivative,
@@ -92,6 +93,9 @@ def delete_item(
         labels = select(verdicts.c.id).where(verdicts.c.item_id == item_id)
         connection.execute(delete(verdict_label).where(verdict_label.c.verdict_id.in_(labels)))
         connection.execute(delete(verdicts).where(verdicts.c.item_id == item_id))
+        connection.execute(
+            update(alert).where(alert.c.item_id == item_id).values(item_id=None, evidence={})
+        )
         connection.execute(delete(job).where(job.c.item_id == item_id))
         connection.execute(delete(item).where(item.c.id == item_id))
         removal = _let_go(connection, found.media_id, moment)
@@ -126,9 +130,8 @@ def remove(db: Database, blobs: BlobStore, removal: str, *, now: datetime | None
         if row is None:
             return False
         # Under the lock of that row, see `reclaim`: nobody makes a row for these bytes now.
-        if row.target:
-            blobs.delete(row.target)
-        blobs.delete_below(row.payload["derived"])
+        blobs.delete(row.target)
+        _delete_derived(blobs, row.payload)
         connection.execute(
             update(outbox)
             .where(outbox.c.id == removal)
@@ -162,7 +165,7 @@ def sweep_removals(
                 done += remove(db, blobs, row.id, now=moment)
             else:
                 # Whoever was making a picture of it then has put it down by now.
-                blobs.delete_below(row.payload["derived"])
+                _delete_derived(blobs, row.payload)
                 with db.begin() as connection:
                     forgotten = and_(outbox.c.id == row.id, outbox.c.state == "sent")
                     done += connection.execute(delete(outbox).where(forgotten)).rowcount
@@ -202,6 +205,11 @@ def reclaim(connection: Connection, blob_key: str, *, known: str | None = None) 
 def removal_id(blob_key: str) -> str:
     """Made from the key: one removal a key, found without a search."""
     return f"blob_{hashlib.sha256(blob_key.encode()).hexdigest()[:32]}"
+
+
+def _delete_derived(blobs: BlobStore, payload: Mapping[str, Any]) -> None:
+    if "derived" in payload:
+        blobs.delete_below(payload["derived"])
 
 
 def _lock_jobs(connection: Connection, item_id: str, media_id: str) -> tuple[list[str], list[str]]:
@@ -282,32 +290,40 @@ def _let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
         connection.execute(delete(table).where(table.c.media_id == media_id))
     connection.execute(delete(media).where(media.c.id == media_id))
     # There cannot be one: the row of the medium was only made after `reclaim`.
-    removal = removal_id(left.blob_key)
     derived = f"derived/{left.tenant}/{media_id}"
-    _write_down(connection, removal, left.tenant, left.blob_key, derived, now)
-    return removal
+    return _write_down(connection, left.tenant, left.blob_key, derived, now)
 
 
-def remove_below(connection: Connection, tenant: str, folder: str, now: datetime) -> None:
-    """Writes down that all bytes below a folder have to go, where no row refers to any of them
-    after this transaction, and none will."""
-    _write_down(connection, removal_id(folder), tenant, "", folder, now)
+def discard(
+    db: Database, blobs: BlobStore, tenant: str, new: NewMedia, *, now: datetime | None = None
+) -> None:
+    """Bytes that were stored for a row which will not be made are removed, unless other rows have
+    the same. Raises BlobError and StoreError: the sweep will try again after the first."""
+    moment = clock(now)
+    with db.begin() as connection:
+        same = (media.c.tenant == tenant, media.c.sha256 == new.sha256)
+        if connection.execute(select(exists().where(*same))).scalar_one():
+            return
+        removal = _write_down(connection, tenant, new.blob_key, None, moment)
+    remove(db, blobs, removal, now=moment)
 
 
 def _write_down(
-    connection: Connection, removal: str, tenant: str, key: str, folder: str, now: datetime
-) -> None:
-    """key: of the one blob besides those of the folder; empty: there is none."""
+    connection: Connection, tenant: str, blob_key: str, derived: str | None, now: datetime
+) -> str:
+    """derived: where pictures of it lie, if there are any."""
+    removal = removal_id(blob_key)
     row = {
         "id": removal,
         "tenant": tenant,
         "kind": BLOB,
         "event_id": new_id("evt"),
-        "target": key,
-        "payload": {"derived": folder},
+        "target": blob_key,
+        "payload": {} if derived is None else {"derived": derived},
         "state": "pending",
         "attempts": 0,
         "due": now,
         "created": now,
     }
     insert_new(connection, outbox, row, ["id"])
+    return removal

@@ -29,6 +29,7 @@ _ITEMS = (
         media.c.height,
         media.c.kind,
         media.c.duration_s,
+        item.c.stream_id,
         verdicts.c.body,
     )
     .join(job, job.c.id == item.c.job_id)
@@ -134,6 +135,8 @@ def _conditions(flt: ItemFilter) -> list[ColumnElement[bool]]:
         found.append(item.c.data_id == flt.data_id)
     if flt.source is not None:
         found.append(item.c.source == flt.source)
+    if flt.stream_id is not None:
+        found.append(item.c.stream_id == flt.stream_id)
     if flt.since is not None:
         found.append(item.c.created >= flt.since)
     if flt.until is not None:

@@ -119,6 +119,16 @@ def authenticate(db: Database, secret: str, *, now: datetime | None = None) -> K
     return _key_row(row)
 
 
+def holds(db: Database, key: KeyRow) -> bool:
+    """Whether a key that was authenticated before still stands: neither revoked nor replaced.
+    Raises StoreError."""
+    query = select(api_key.c.id).where(
+        api_key.c.id == key.id, api_key.c.created == key.created, api_key.c.revoked.is_(None)
+    )
+    with db.connect() as connection:
+        return connection.execute(query).first() is not None
+
+
 def list_keys(db: Database, tenant: str | None = None) -> list[KeyRow]:
     """Keys of a tenant (None: of all), oldest first, revoked ones too."""
     query = select(api_key).order_by(api_key.c.created, api_key.c.id)

@@ -193,11 +193,6 @@ def tell(connection: Connection, held: HeldStream, told: Iterable[Told], now: da
             )
 
 
-def alerts_folder(tenant: str, stream_id: str) -> str:
-    """Where the evidence of a stream's alerts lies in the media store."""
-    return f"alerts/{tenant}/{stream_id}"
-
-
 def alert_data(held: HeldStream, row: AlertRow) -> dict[str, Any]:
     """What events and callbacks say of an alert."""
     return {
@@ -214,6 +209,7 @@ def alert_data(held: HeldStream, row: AlertRow) -> dict[str, Any]:
         "captured": iso(row.captured),
         "end": None if row.end is None else iso(row.end),
         "boxes": [list(box) for box in row.boxes],
+        "item_id": row.item_id,
     }
 
 

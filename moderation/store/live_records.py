@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from moderation.policy import Policy
-from moderation.types import Decision, StreamState
+from moderation.store.records import NewMedia, PackedScores
+from moderation.types import Coverage, Decision, StreamState
 
 DEFAULT_INTERVAL_MS = 1000
 DEFAULT_HOLD_S = 10.0
@@ -94,6 +95,17 @@ class StreamRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamCount:
+    """Frames of a stream since it was made. last_frame: as of `StreamRow`."""
+
+    id: str
+    seen: int
+    dropped: int
+    reconnects: int
+    last_frame: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class StreamPage:
     """Newest first. `next_cursor`: opaque; None on the last page."""
 
@@ -171,9 +183,27 @@ class ClipRow:
     begun: datetime
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AlertEvidence:
+    """What was kept of a stream around an alert; its bytes are in the media store.
+
+    media: of kind video (a clip) or image (its opening frame, where no clip can be made). begun:
+    capture time of its first frame. duration_s: None for a picture. scores: of the frames within,
+    their times from `begun` on. coverage: how many of them were looked at.
+    """
+
+    media: NewMedia
+    media_type: str
+    begun: datetime
+    duration_s: float | None
+    scores: PackedScores | None
+    coverage: Coverage
+
+
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """One alert of one segment. clip: None until it is made."""
+    """One alert of one segment. item_id, clip: None until they are made, and once the item was
+    deleted. clip: None too where only a picture could be kept."""
 
     id: str
     tenant: str
@@ -189,6 +219,7 @@ class AlertRow:
     captured: datetime
     end: datetime | None
     boxes: Boxes
+    item_id: str | None
     clip: ClipRow | None
     created: datetime
     updated: datetime

@@ -88,12 +88,15 @@ alert = Table(
     Column("captured", UtcTime, nullable=False),
     Column("end", UtcTime),
     Column("boxes", JSON, nullable=False),
-    # Keys in the media store: {"frames": [...], "clip": ..., ...}.
+    # The item that people decide, once it is made. No foreign key: either may be deleted alone.
+    Column("item_id", ID),
+    # What the item's medium is: {"clip": {key, media_type, size, begun}}.
     Column("evidence", JSON, nullable=False),
     created_column(),
     Column("updated", UtcTime, nullable=False),
     Index(None, "tenant", "id"),
     Index(None, "stream_id", "id"),
+    Index(None, "item_id"),
     # Two owners in a row cannot both open an alert of one segment.
     Index(
         "uq_alert_open",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from moderation.fingerprint import HashedFrame
 from moderation.policy import Policy
-from moderation.types import Decision, Status, Verdict
+from moderation.types import Decision, LabelScore, Status, Verdict
 
 DEFAULT_TENANT = "default"
 
@@ -34,7 +34,8 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewMedia:
-    """Bytes already in the blob store under `blob_key`. `kind`: image or video."""
+    """Bytes already in the blob store under `blob_key`. `kind`: image or video. duration_s: of a
+    video, where it is known already."""
 
     sha256: str
     size: int
@@ -43,6 +44,7 @@ class NewMedia:
     kind: str = "image"
     width: int | None = None
     height: int | None = None
+    duration_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,29 @@ class PackedScores:
     values: NDArray[np.float32]
     times: NDArray[np.float32]
 
+    @classmethod
+    def of(
+        cls, moments: Sequence[tuple[float, Mapping[str, LabelScore] | None]], models: Sequence[str]
+    ) -> Self | None:
+        """A row for each moment (seconds, and its scores; None: it was not seen): NaN where it was
+        not seen, or where no model answers the label. None when nothing was scored."""
+        labels = tuple(sorted({label for _, peaks in moments for label in peaks or {}}))
+        if not labels:
+            return None
+        values = np.full((len(moments), len(labels)), np.nan, np.float32)
+        for row, (_, peaks) in enumerate(moments):
+            for column, label in enumerate(labels):
+                found = (peaks or {}).get(label)
+                if found is not None:
+                    values[row, column] = found.score
+        times = np.array([time_s for time_s, _ in moments], np.float32)
+        return cls(labels, tuple(models), values, times)
+
+    def peaks(self) -> dict[str, float]:
+        """Each label's highest score."""
+        highest = np.nanmax(self.values, axis=0)
+        return {label: float(score) for label, score in zip(self.labels, highest, strict=True)}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
@@ -175,7 +200,8 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """An item with its verdict in force (None while its job has not ended)."""
+    """An item with its verdict in force (None while its job has not ended). stream_id: of the live
+    stream that it is an alert of."""
 
     id: str
     tenant: str
@@ -192,6 +218,7 @@ class ItemRow:
     height: int | None
     kind: str
     duration_s: float | None
+    stream_id: str | None
     verdict: Verdict | None
 
 
@@ -203,6 +230,7 @@ class ItemFilter:
     label: str | None = None  # at least one reason names it
     data_id: str | None = None
     source: str | None = None
+    stream_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 

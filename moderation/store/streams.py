@@ -24,14 +24,14 @@ from sqlalchemy import (
 from moderation.errors import ConflictError, NotFoundError, OverloadedError
 from moderation.ids import new_id
 from moderation.store.codec import clock, dump_cursor, load_cursor
-from moderation.store.deletion import remove_below
 from moderation.store.engine import Database
 from moderation.store.events import append
-from moderation.store.live_changes import Told, alerts_folder, change_state, lock_stream, tell
+from moderation.store.live_changes import Told, change_state, lock_stream, tell
 from moderation.store.live_records import (
     Desired,
     NewStream,
     StreamChanges,
+    StreamCount,
     StreamPage,
     StreamRow,
 )
@@ -203,23 +203,36 @@ def counts(db: Database) -> dict[StreamState, int]:
     return {state: found.get(state.value, 0) for state in StreamState}
 
 
+def running(db: Database) -> list[StreamCount]:
+    """What was seen of each stream that is not over, of all tenants. Raises StoreError."""
+    query = select(
+        stream.c.id,
+        stream.c.frames_seen.label("seen"),
+        stream.c.frames_dropped.label("dropped"),
+        stream.c.reconnects,
+        stream.c.last_frame,
+    ).where(
+        stream.c.deleted.is_(None),
+        stream.c.state.not_in([state.value for state in StreamState if state.over]),
+    )
+    with db.connect() as connection:
+        return [StreamCount(**row) for row in connection.execute(query).mappings()]
+
+
 def prune(db: Database, *, before: datetime, limit: int = 100) -> int:
     """Forgets at most `limit` streams that were deleted before that, with their alerts; how many.
-    Their clips are written down for `deletion.sweep_removals`. Raises StoreError."""
+    The items of those stay, as all items do. Raises StoreError."""
     old = (
-        select(stream.c.id, stream.c.tenant)
+        select(stream.c.id)
         .where(stream.c.deleted.is_not(None), stream.c.deleted < before)
         .order_by(stream.c.deleted)
         .limit(limit)
     )
     with db.connect() as connection:
-        found = connection.execute(old).all()
-    if not found:
+        ids = connection.execute(old).scalars().all()
+    if not ids:
         return 0
-    ids = [row.id for row in found]
     with db.begin() as connection:
-        for row in found:
-            remove_below(connection, row.tenant, alerts_folder(row.tenant, row.id), clock(None))
         connection.execute(delete(alert).where(alert.c.stream_id.in_(ids)))
         connection.execute(delete(stream_lease).where(stream_lease.c.stream_id.in_(ids)))
         return connection.execute(delete(stream).where(stream.c.id.in_(ids))).rowcount

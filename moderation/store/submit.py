@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select
+from sqlalchemy import Connection, and_, insert, select
 
 from moderation.errors import ConflictError
 from moderation.ids import new_id
@@ -15,11 +15,12 @@ from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
+from moderation.store.media import keep_media
 from moderation.store.policies import keep_policy
 from moderation.store.records import JobState, NewItem, Submission
-from moderation.store.tables import idempotency, item, job, media, outbox
+from moderation.store.tables import idempotency, item, job, outbox
 from moderation.store.tables import verdict as verdicts
-from moderation.store.upsert import insert_new, upsert
+from moderation.store.upsert import insert_new
 from moderation.types import Status, Verdict
 
 # The submitter publishes the task itself, right after the commit; the sweeper does it when
@@ -56,7 +57,7 @@ def submit(
                 return earlier
         policy_id = keep_policy(connection, new.tenant, new.policy, moment)
         reclaim(connection, new.media.blob_key, known=restored)
-        media_id = _keep_media(connection, new, moment)
+        media_id = keep_media(connection, new.tenant, new.media, moment)
         held = OpenJob(
             id=job_id,
             item_id=item_id,
@@ -152,29 +153,6 @@ def _earlier(
         verdict=None if found.body is None else load_verdict(found.body),
         replayed=True,
     )
-
-
-def _keep_media(connection: Connection, new: NewItem, now: datetime) -> str:
-    """The medium's id: a new one, or that of the same bytes, with one more reference."""
-    row = {
-        "id": new_id("media"),
-        "tenant": new.tenant,
-        "sha256": new.media.sha256,
-        "kind": new.media.kind,
-        "format": new.media.format,
-        "size": new.media.size,
-        "width": new.media.width,
-        "height": new.media.height,
-        "blob_key": new.media.blob_key,
-        "refs": 1,
-        "created": now,
-    }
-    changes = {
-        "refs": media.c.refs + 1,
-        "width": func.coalesce(media.c.width, new.media.width),
-        "height": func.coalesce(media.c.height, new.media.height),
-    }
-    return upsert(connection, media, row, ["tenant", "sha256"], changes)
 
 
 def _duplicate(

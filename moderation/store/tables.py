@@ -77,11 +77,14 @@ item = Table(
     Column("current_verdict", BigInteger),
     Column("decision", String(16)),
     Column("status", String(16)),
+    # Of an alert: its stream. No foreign key: the item stays when the stream is forgotten.
+    Column("stream_id", ID),
     Column("source", Text),
     Column("data_id", Text),
     created_column(),
     Index(None, "tenant", "id"),
     Index(None, "tenant", "decision", "id"),
+    Index(None, "stream_id", "id"),
     Index(None, "tenant", "data_id"),
     Index(None, "media_id", "id"),
 )

@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-import numpy as np
-
 from moderation.aggregate import Frame
 from moderation.analyse import failure, to_verdict
 from moderation.clips import Seen, judged, look_on
@@ -348,8 +346,8 @@ def sampling_of(claim: Claim, runtime: VideoRuntime) -> SamplingOptions:
 
 
 def pack_frames(frames: Sequence[Frame], models: Sequence[str]) -> PackedScores | None:
-    """Every moment as a row, ascending, so that what was decided can be decided again: NaN where
-    it was not seen, or where no model answers the label. None when nothing was scored."""
+    """Every moment as a row, ascending, each once, so that what was decided can be decided again.
+    None when nothing was scored."""
     moments: dict[float, Frame] = {}
     for frame in frames:
         known = moments.get(frame.time_s)
@@ -359,14 +357,4 @@ def pack_frames(frames: Sequence[Frame], models: Sequence[str]) -> PackedScores 
             peaks = {**frame.peaks, **known.peaks}
             moments[frame.time_s] = replace(known, peaks=peaks)
     ordered = [moments[time_s] for time_s in sorted(moments)]
-    labels = tuple(sorted({label for frame in ordered for label in frame.peaks or {}}))
-    if not labels:
-        return None
-    values = np.full((len(ordered), len(labels)), np.nan, np.float32)
-    for row, frame in enumerate(ordered):
-        for column, label in enumerate(labels):
-            found = (frame.peaks or {}).get(label)
-            if found is not None:
-                values[row, column] = found.score
-    times = np.array([frame.time_s for frame in ordered], np.float32)
-    return PackedScores(labels, tuple(models), values, times)
+    return PackedScores.of([(frame.time_s, frame.peaks) for frame in ordered], models)

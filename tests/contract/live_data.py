@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from moderation.blobs import blob_key
 from moderation.store import stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import (
     AlertChange,
-    ClipRow,
+    AlertEvidence,
     NewStream,
     OwnedStream,
     StreamLease,
     StreamRow,
 )
-from moderation.types import Decision
+from moderation.store.records import NewMedia, PackedScores
+from moderation.types import Coverage, Decision, LabelScore
 from tests.contract.store_data import NOW, POLICY
 
 SECRET_URL = "rtmp://user:pass-4711@studio.example/live/key"
 SHOWN_URL = "rtmp://studio.example/live/key"
 LEASE_S = 10.0
-CLIP = ClipRow("alerts/clip.mp4", "video/mp4", 4711, NOW)
 
 
 def later(seconds: float) -> datetime:
@@ -46,6 +48,34 @@ def owned_stream(db: Database, owner: str = "sup-1", **changes: Any) -> StreamLe
     """A new stream that this supervisor holds until LEASE_S after NOW."""
     make(db, **changes)
     return take_one(db, owner).lease
+
+
+def kept(begun: float = -3.0, *, content: bytes = b"clip", **changes: Any) -> AlertEvidence:
+    """A clip of ten seconds that began then, with two frames that were scored."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    media = NewMedia(
+        sha256=sha256,
+        size=len(content),
+        format="mp4",
+        blob_key=blob_key("default", sha256),
+        kind="video",
+        width=320,
+        height=180,
+        duration_s=10.0,
+    )
+    moments = [
+        (at_s, {"porn.explicit": LabelScore("porn.explicit", score, "m@1")})
+        for at_s, score in ((3.0, 0.1), (4.0, 0.7))
+    ]
+    values: dict[str, Any] = {
+        "media": media,
+        "media_type": "video/mp4",
+        "begun": later(begun),
+        "duration_s": 10.0,
+        "scores": PackedScores.of(moments, ["m@1"]),
+        "coverage": Coverage(frames_total=100, frames_scored=2, complete=True),
+    }
+    return AlertEvidence(**(values | changes))
 
 
 def segment(

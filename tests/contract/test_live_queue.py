@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -11,6 +12,7 @@ from api.metrics import Metrics
 from moderation.errors import BrokerError
 from moderation.live.figures import BUCKETS_S, PREFIX, Counting, Figures, FigureStore
 from moderation.live_queue import ANSWERS, KEPT_S, PACK, QUEUE, Answer, Ask, RedisLiveQueue
+from moderation.store.live_records import StreamCount
 from moderation.types import LabelScore
 from tests import servers
 from tests.servers import free_port
@@ -105,6 +107,9 @@ def test_a_broker_that_is_away_is_an_error() -> None:
             call()
 
 
+AGE = "moderation_live_stream_frame_age_seconds"
+
+
 def counted() -> Figures:
     counting = Counting()
     counting.frames(scored=7, dropped=1)
@@ -118,12 +123,14 @@ def test_figures_of_supervisors_are_in_the_metrics(
     server: servers.Redis, client: redis.Redis
 ) -> None:
     store = FigureStore(server.url)
+    stream = StreamCount("stream_1", 12, 2, 3, datetime.now(UTC) - timedelta(seconds=5))
+    silent = StreamCount("stream_2", 0, 0, 0, None)
     try:
         store.write("live-1", counted())
         client.set(PREFIX + "live-2", b'{"of": "another version"}', ex=10)
         assert dict(store.read()) == {"live-1": counted()}
         metrics = Metrics()
-        metrics.observe_streams({}, 0, store.read())
+        metrics.observe_streams({}, 0, store.read(), [stream, silent])
         text = metrics.text().decode()
     finally:
         client.delete(PREFIX + "live-1", PREFIX + "live-2")
@@ -138,5 +145,11 @@ def test_figures_of_supervisors_are_in_the_metrics(
         'moderation_live_queue_age_seconds{worker="live-1"} 0.5',
         'moderation_live_scored_share{worker="live-1"} 0.875',
         'moderation_live_streams{worker="live-1"} 3.0',
+        'moderation_live_stream_frames_total{stream="stream_1"} 12.0',
+        'moderation_live_stream_dropped_total{stream="stream_1"} 2.0',
+        'moderation_live_stream_reconnects_total{stream="stream_1"} 3.0',
+        'moderation_live_stream_frames_total{stream="stream_2"} 0.0',
     ):
         assert line in text.splitlines()
+    (age,) = (line for line in text.splitlines() if line.startswith(AGE))
+    assert age.startswith(f'{AGE}{{stream="stream_1"}} 5.')

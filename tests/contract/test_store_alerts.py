@@ -13,7 +13,7 @@ from moderation.store.engine import Database
 from moderation.store.live_records import AlertState, StreamLease
 from moderation.store.tables import alert
 from moderation.types import Decision, StreamState
-from tests.contract.live_data import CLIP, LEASE_S, later, owned_stream, segment, take_one
+from tests.contract.live_data import LEASE_S, later, owned_stream, segment, take_one
 from tests.contract.store_data import POLICY
 
 HOOK = "https://hook.example/"
@@ -70,6 +70,7 @@ def test_a_segment_has_one_alert_with_its_times(db: Database) -> None:
         "captured": "2026-03-01T12:00:02.000Z",
         "end": "2026-03-01T12:00:08.000Z",
         "boxes": [list(box)],
+        "item_id": None,
     }
 
 
@@ -173,16 +174,6 @@ def test_a_stream_that_is_over_has_no_open_alert(db: Database) -> None:
     assert kinds == ["stream.state", "alert.opened", "alert.closed", "stream.state"]
     assert sent(db) == [(HOOK, "alert.closed"), (HOOK, "alert.opened"), (HOOK, "stream.state")]
     assert streams.get(db, "default", lease.stream_id).state is StreamState.ENDED
-
-
-def test_a_clip_is_written_by_the_owner_of_its_stream(db: Database) -> None:
-    lease, other = owned_stream(db), owned_stream(db)
-    record(db, lease, segment())
-    (row,) = alerts.of_stream(db, "default", lease.stream_id)
-    assert row.clip is None
-    assert not alerts.attach_clip(db, other, row.id, CLIP, now=later(2))
-    assert alerts.attach_clip(db, lease, row.id, CLIP, now=later(3))
-    assert alerts.get(db, "default", lease.stream_id, row.id).clip == CLIP
 
 
 def test_an_alert_is_found_below_its_stream_alone(db: Database) -> None:

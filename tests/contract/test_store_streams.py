@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from moderation.blobs import open_blobs
 from moderation.errors import ConflictError, InputError, NotFoundError, OverloadedError
-from moderation.store import alerts, deletion, events, outbox, retention, stream_leases, streams
+from moderation.store import (
+    alert_items,
+    alerts,
+    events,
+    items,
+    outbox,
+    retention,
+    stream_leases,
+    streams,
+)
 from moderation.store.engine import Database
-from moderation.store.live_changes import alerts_folder
 from moderation.store.live_records import (
     AlertState,
     Desired,
     Progress,
     StreamChanges,
+    StreamCount,
 )
 from moderation.store.tables import alert, audit, stream, stream_lease
 from moderation.types import StreamState
@@ -25,6 +32,7 @@ from tests.contract.live_data import (
     LEASE_S,
     SECRET_URL,
     SHOWN_URL,
+    kept,
     later,
     make,
     new_stream,
@@ -239,26 +247,30 @@ def test_states_are_counted(db: Database) -> None:
     assert sum(streams.counts(db).values()) == 1
 
 
-def test_a_deleted_stream_is_forgotten_in_its_time_with_its_clips(
-    db: Database, tmp_path: Path
-) -> None:
+def test_what_was_seen_of_each_stream_that_runs(db: Database) -> None:
+    over, lease, gone = (owned_stream(db) for _ in range(3))
+    stream_leases.report_state(db, over, StreamState.FAILED, now=later(1))
+    streams.remove(db, "default", gone.stream_id, actor="key_1", now=later(1))
+    seen = Progress(frames_seen=9, frames_dropped=2, reconnects=1, last_frame=later(1))
+    assert stream_leases.report_progress(db, {lease: seen}, now=later(2)) == set()
+    assert streams.running(db) == [StreamCount(lease.stream_id, 9, 2, 1, later(1))]
+
+
+def test_a_deleted_stream_is_forgotten_in_its_time_and_its_items_are_not(db: Database) -> None:
     lease = owned_stream(db)
-    (kept,) = make(db)
+    (left,) = make(db)
     alerts.record(db, lease, [segment()], now=later(1))
+    (opened,) = alerts.of_stream(db, "default", lease.stream_id)
+    item_id = alert_items.keep(db, lease, opened.id, kept(), now=later(2))
+    assert item_id is not None
     streams.remove(db, "default", lease.stream_id, actor="key_1", now=later(10))
     retention.prune(db, before=later(10))
-    (left,) = alerts.of_stream(db, "default", lease.stream_id)
-    assert left.state is AlertState.CLOSED
-    folder = tmp_path / "media"
-    blobs = open_blobs(f"file://{folder}")
-    for stream_id in (lease.stream_id, kept.id):
-        blobs.put(f"{alerts_folder('default', stream_id)}/a.mp4", b"clip")
+    (closed,) = alerts.of_stream(db, "default", lease.stream_id)
+    assert closed.state is AlertState.CLOSED
     retention.prune(db, before=later(11))
-    assert deletion.sweep_removals(db, blobs) == 1
-    assert not blobs.exists(f"{alerts_folder('default', lease.stream_id)}/a.mp4")
-    assert blobs.exists(f"{alerts_folder('default', kept.id)}/a.mp4")
     with db.connect() as connection:
         ids = connection.execute(select(stream.c.id)).scalars().all()
         assert ids == connection.execute(select(stream_lease.c.stream_id)).scalars().all()
         assert connection.execute(select(alert)).all() == []
-    assert ids == [kept.id]
+    assert ids == [left.id]
+    assert items.get_item(db, "default", item_id).stream_id == lease.stream_id

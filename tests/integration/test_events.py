@@ -18,7 +18,7 @@ import uvicorn
 
 from api.__main__ import Server
 from moderation.errors import StoreError
-from moderation.store import alerts, events, stream_leases, streams
+from moderation.store import alerts, events, keys, stream_leases, streams
 from moderation.store.live_records import StreamLease
 from moderation.types import Decision, StreamState
 from tests.contract.live_data import new_stream, segment
@@ -33,10 +33,11 @@ SOON_S = 20.0
 class Reader:
     """Reads events in a thread. `blocks`: what came between blank lines, as its fields."""
 
-    def __init__(self, port: int, path: str, last_id: int | None = None) -> None:
+    def __init__(self, port: int, path: str, last_id: int | None = None, key: str = KEY) -> None:
         self.blocks: queue.Queue[dict[str, str]] = queue.Queue()
         self.status = 0
-        headers = AUTH if last_id is None else AUTH | {"Last-Event-ID": str(last_id)}
+        headers = {"Authorization": f"Bearer {key}"}
+        headers |= {} if last_id is None else {"Last-Event-ID": str(last_id)}
         self._client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=SOON_S
         )
@@ -213,6 +214,26 @@ def test_a_wake_up_that_was_lost_costs_a_moment(
         assert stream_leases.report_state(stack.db, lease, StreamState.LIVE)
         assert reader.next()["data"]["state"] == "live"
         reader.join()
+
+
+def test_who_lost_the_key_reads_no_more(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.sse.LOOK_AGAIN_S", 0.1)
+    monkeypatch.setattr("api.sse.KEY_TTL_S", 0.1)
+    lease = make(stack)
+    row, secret = keys.create_key(
+        stack.db, tenant="default", name="reader", scopes={"results:read"}
+    )
+    with serving(stack) as port:
+        reader, other = Reader(port, "/v1/events", key=secret), Reader(port, "/v1/events")
+        reader.first()
+        other.first()
+        report(stack, lease, StreamState.LIVE)
+        assert reader.next()["data"]["state"] == "live"
+        keys.revoke_key(stack.db, row.id)
+        reader.join()
+        other.leave_after_the_next()
+        report(stack, lease, StreamState.STALLED)
+        other.join()
 
 
 def test_silence_is_broken_by_comments(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from api.schemas.streams import StreamBody
 from moderation.settings import Settings
-from moderation.store import alerts, outbox, stream_leases
-from moderation.store.live_records import AlertChange, ClipRow, Progress, StreamLease
+from moderation.store import alert_items, alerts, outbox, stream_leases
+from moderation.store.live_records import AlertChange, Progress, StreamLease
 from moderation.tasks.messages import DELIVER
 from moderation.types import Decision, StreamState
+from tests.contract.live_data import kept
 from tests.fakes.gateway import Gate, running
 
 LOCAL = ("127.0.0.0/8",)
@@ -230,12 +231,11 @@ def test_the_clip_of_an_alert_is_given_out_whole_and_in_parts(gate: Gate) -> Non
     clip_path = f"{path}/{alert['id']}/clip.mp4"
     assert problem(gate.client.get(clip_path)) == (404, "not_found")
 
-    gate.blobs.put("alerts/a.mp4", b"0123456789")
-    begun = datetime.now(UTC)
-    assert alerts.attach_clip(
-        gate.stack.db, lease, alert["id"], ClipRow("alerts/a.mp4", "video/mp4", 10, begun)
-    )
+    found = kept(content=b"0123456789")
+    gate.blobs.put(found.media.blob_key, b"0123456789")
+    item_id = alert_items.keep(gate.stack.db, lease, alert["id"], found)
     (alert,) = gate.client.get(path).json()["alerts"]
+    assert alert["item_id"] == item_id
     assert (alert["clip"]["url"], alert["clip"]["size"]) == (clip_path, 10)
     whole = gate.client.get(clip_path)
     assert (whole.status_code, whole.content) == (200, b"0123456789")
@@ -245,6 +245,17 @@ def test_the_clip_of_an_alert_is_given_out_whole_and_in_parts(gate: Gate) -> Non
     assert (part.status_code, part.content) == (206, b"234")
     behind = gate.client.get(clip_path, headers={"Range": "bytes=10-"})
     assert problem(behind) == (416, "range_invalid")
+    item = gate.client.get(f"/v1/items/{item_id}").json()
+    assert (item["stream_id"], item["verdict"]["decision"]) == (lease.stream_id, "review")
+    (listed,) = gate.client.get(f"/v1/items?stream_id={lease.stream_id}").json()["items"]
+    assert listed["id"] == item_id
+    other = f"stream_{'0' * 32}"
+    assert gate.client.get(f"/v1/items?stream_id={other}").json()["items"] == []
+    assert problem(gate.client.get("/v1/items?stream_id=x")) == (422, "input_invalid")
+    assert gate.client.delete(f"/v1/items/{item_id}").status_code == 204
+    (alert,) = gate.client.get(path).json()["alerts"]
+    assert (alert["item_id"], alert["clip"]) == (None, None)
+    assert gate.client.get(clip_path).status_code == 404
     gate.client.delete(f"/v1/streams/{lease.stream_id}")
     assert gate.client.get(clip_path).status_code == 404
 
