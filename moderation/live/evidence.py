@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from moderation.blobs import BlobStore
 from moderation.errors import ModerationError, ServiceError
 from moderation.live.follow import Follower
 from moderation.live.kept import Kept, Moments, kept_clip, kept_picture
+from moderation.live.reader import LiveFrame
 from moderation.store import alert_items
 from moderation.store.deletion import BytesRemovedError, discard
 from moderation.store.engine import Database
@@ -39,13 +37,13 @@ TRIES: Final = 60
 @dataclass(frozen=True, slots=True, eq=False)
 class Wanted:
     """The evidence of an alert of a stream that is in hand. moments: what was seen of it lately.
-    picture: the frame that opened the alert, for where no clip can be made; (height, width, 3)."""
+    frame: the one that opened the alert; None: that is not known any more."""
 
     lease: StreamLease
     alert: AlertRow
     follower: Follower
     moments: Callable[[], Moments]
-    picture: NDArray[np.uint8] | None = None
+    frame: LiveFrame | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +161,8 @@ class EvidenceKeeper:
         except (ModerationError, OSError) as error:
             log.warning("alert %s has no clip: %s", wanted.alert.id, error)
         try:
-            if wanted.picture is not None:
-                return kept_picture(wanted.alert, wanted.picture, wanted.moments(), folder)
+            if wanted.frame is not None:
+                return kept_picture(wanted.alert, wanted.frame, wanted.moments(), folder)
         except OSError as error:  # the disk is full, above all
             log.error("alert %s has no evidence: %s", wanted.alert.id, error)
         shutil.rmtree(folder, ignore_errors=True)
@@ -173,7 +171,12 @@ class EvidenceKeeper:
     def _clip(self, wanted: Wanted, folder: Path) -> Kept:
         clip = wanted.follower.freeze(wanted.alert.captured.timestamp(), folder / "clip.ts")
         return kept_clip(
-            wanted.alert, clip, wanted.moments(), program=self._program, limits=self._limits
+            wanted.alert,
+            clip,
+            wanted.frame,
+            wanted.moments(),
+            program=self._program,
+            limits=self._limits,
         )
 
     def _store(self, wanted: Wanted, kept: Kept) -> str | None:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from moderation.blobs import blob_key
 from moderation.live.clip import playable
+from moderation.live.reader import LiveFrame
 from moderation.live.ring import Clip
 from moderation.live_queue import Peaks
 from moderation.stills import webp
@@ -24,6 +22,8 @@ from moderation.video.probe import ProbeLimits, probe
 
 Moments = Sequence[tuple[float, Peaks | None]]
 """Capture times of frames, UTC, ascending, with their scores; None: nobody scored that one."""
+APART_S = 15.0
+"""A playlist's segments, which come whole, are hardly longer."""
 STRETCHED = "the picture as the models read it, stretched to their shape: no clip could be made"
 
 
@@ -39,15 +39,22 @@ class Kept:
 
 
 def kept_clip(
-    alert: AlertRow, clip: Clip, moments: Moments, *, program: str, limits: ProbeLimits
+    alert: AlertRow,
+    clip: Clip,
+    frame: LiveFrame | None,
+    moments: Moments,
+    *,
+    program: str,
+    limits: ProbeLimits,
 ) -> Kept:
-    """A frozen clip as MP4, beside it; nothing is encoded again. Raises MediaError where its codec
-    does not fit."""
+    """A frozen clip as MP4, beside it; nothing is encoded again. frame: the one that opened the
+    alert. Raises MediaError where its codec does not fit."""
     path = clip.path.with_suffix(".mp4")
     playable(clip, program, path)
+    info = probe(clip.path, limits).info
     clip.path.unlink()
-    info = probe(path, limits).info
-    seen = [(at - clip.begun_s, peaks) for at, peaks in moments]
+    begun_s = begun(clip, info.start_s, frame)
+    seen = [(at - begun_s, peaks) for at, peaks in moments]
     seen = [(at_s, peaks) for at_s, peaks in seen if 0 <= at_s <= info.duration_s]
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -66,7 +73,7 @@ def kept_clip(
         AlertEvidence(
             media=media,
             media_type="video/mp4",
-            begun=datetime.fromtimestamp(clip.begun_s, UTC),
+            begun=datetime.fromtimestamp(begun_s, UTC),
             duration_s=info.duration_s,
             scores=packed(seen),
             coverage=covered(seen, total=info.frames),
@@ -74,10 +81,23 @@ def kept_clip(
     )
 
 
-def kept_picture(
-    alert: AlertRow, pixels: NDArray[np.uint8], moments: Moments, folder: Path
-) -> Kept:
-    """The frame that opened the alert. pixels: (height, width, 3) RGB. folder: its own."""
+def begun(clip: Clip, first_s: float, frame: LiveFrame | None) -> float:
+    """When a clip's first frame was captured, UTC. first_s: its time stamp.
+
+    The ring knows when its packets came, which is later where a source sends in bursts. The time
+    stamps tell how long before the opening frame it was, unless the source was opened anew between
+    the two, or jumped.
+    """
+    if frame is not None:
+        begun_s = frame.captured_s - (frame.stamp_s - first_s)
+        if abs(begun_s - clip.begun_s) <= APART_S:
+            return begun_s
+    return clip.begun_s
+
+
+def kept_picture(alert: AlertRow, frame: LiveFrame, moments: Moments, folder: Path) -> Kept:
+    """The frame that opened the alert. folder: its own."""
+    pixels = max(frame.pixels.values(), key=lambda one: one.size)
     data = webp(pixels)
     path = folder / "picture.webp"
     path.write_bytes(data)

@@ -53,11 +53,13 @@ class ReaderOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveFrame:
-    """captured_s: when it was captured; arrived_s: when it was here; both UTC. pixels: one array
-    (height, width, 3) uint8 RGB a key, of the whole frame. grey: `picture.small_grey` of it."""
+    """captured_s: when it was captured; arrived_s: when it was here; both UTC. stamp_s: its time in
+    this attempt, as the ring's parts have it. pixels: one array (height, width, 3) uint8 RGB a key,
+    of the whole frame. grey: `picture.small_grey` of it."""
 
     captured_s: float
     arrived_s: float
+    stamp_s: float
     pixels: Mapping[InputKey, NDArray[np.uint8]]
     grey: NDArray[np.float32]
 
@@ -160,6 +162,7 @@ class LiveReader:
             yield LiveFrame(
                 self._clock.captured(stamp_s, arrived_s),
                 arrived_s,
+                stamp_s,
                 pixels,
                 small_grey(pixels[LOOK]),
             )
@@ -208,7 +211,9 @@ def command(
             )
         ),
         # Pictures alone: sound is not looked at, so it is not kept either.
-        *("-map", "0:v:0", "-c", "copy", "-bsf:v", steady_stamps(), "-f", "segment"),
+        *("-map", "0:v:0", "-c", "copy", "-bsf:v", steady_stamps()),
+        # Without its delay the parts' time stamps are those of the frames.
+        *("-muxdelay", "0", "-f", "segment"),
         *("-segment_time", f"{ring.options.part_s:g}", "-segment_format", "mpegts"),
         *("-segment_start_number", str(first_part)),
         *("-segment_format_options", "flush_packets=1", ring.pattern),

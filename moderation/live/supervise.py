@@ -247,9 +247,7 @@ class Supervision:
 
 
 def _wanted(session: Session, follower: Follower, alert: AlertRow) -> Wanted:
-    frame = session.opening(alert.label)
-    picture = None if frame is None else max(frame.pixels.values(), key=lambda one: one.size)
-    return Wanted(session.lease, alert, follower, session.moments, picture)
+    return Wanted(session.lease, alert, follower, session.moments, session.opening(alert.label))
 
 
 def _offer(board: FrameBoard[LiveFrame], stream_id: str, frame: LiveFrame) -> None:

@@ -19,7 +19,7 @@ def main(film: str, port: str) -> None:
     factory = GstRtspServer.RTSPMediaFactory.new()
     # Parameter sets with every key frame: a client may come at any time.
     factory.set_launch(
-        f'( filesrc location="{film}" ! qtdemux ! rtph264pay name=pay0 pt=96 config-interval=-1 )'
+        f'( filesrc location="{film}" ! qtdemux ! rtph264pay name=pay0 pt=96 config-interval=0 )'
     )
     # One film for all clients, whenever they come: a live source has one clock.
     factory.set_shared(True)

@@ -61,4 +61,4 @@ def live_frame(captured_s: float, colour: tuple[int, int, int] = (128, 128, 128)
     """A frame of one colour, of the size that the fake models read."""
     pixels = np.full((KEY.height, KEY.width, 3), colour, np.uint8)
     grey = np.full((HEIGHT, WIDTH), 128, np.float32)
-    return LiveFrame(captured_s, captured_s, {KEY: pixels}, grey)
+    return LiveFrame(captured_s, captured_s, captured_s, {KEY: pixels}, grey)

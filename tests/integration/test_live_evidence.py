@@ -7,12 +7,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
 from live_source import until
 
@@ -32,6 +31,7 @@ from moderation.types import Decision, LabelScore
 from moderation.video.ffmpeg import program
 from moderation.video.probe import ProbeLimits
 from tests.contract.store_data import POLICY
+from tests.fakes.live_line import live_frame
 
 PORN = "porn.explicit"
 PART_S, PARTS = 1, 8
@@ -95,8 +95,11 @@ class Bench:
         return recorded[0].alert
 
     def wanted(self, alert: AlertRow, picture: bool = True) -> Wanted:
-        pixels = np.full((90, 160, 3), (200, 30, 30), np.uint8) if picture else None
-        return Wanted(self.lease, alert, cast(Follower, self.follower), self.moments, pixels)
+        frame = None
+        if picture:  # as captured half way: the parts' time stamps begin at 0
+            frame = replace(live_frame(alert.captured.timestamp()), stamp_s=PARTS * PART_S - 4)
+        follower = cast(Follower, self.follower)
+        return Wanted(self.lease, alert, follower, self.moments, frame)
 
     def moments(self) -> list[tuple[float, Peaks | None]]:
         """A frame a second; the last one was not scored."""
@@ -135,12 +138,21 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def filled(bench: Bench, *coder: str) -> Bench:
     """Eight parts of a second each, the last of which ended just now."""
     picture = f"testsrc=size=160x90:rate=10:duration={PARTS}"
-    cut = ("-f", "segment", "-segment_time", str(PART_S), "-segment_format", "mpegts")
+    cut = (
+        "-muxdelay",
+        "0",
+        "-f",
+        "segment",
+        "-segment_time",
+        str(PART_S),
+        "-segment_format",
+        "mpegts",
+    )
     subprocess.run(
         [
             *(program(), "-v", "error", "-f", "lavfi", "-i", picture),
             *(coder or ("-c:v", "libx264", "-preset", "ultrafast", "-g", "10")),
-            *(*cut, bench.follower.ring.pattern),
+            *(*cut, "-segment_format", "mpegts", bench.follower.ring.pattern),
         ],
         check=True,
         timeout=60,
@@ -204,7 +216,7 @@ def test_a_codec_that_no_clip_holds_leaves_the_opening_frame(bench: Bench) -> No
     keeper.want(bench.wanted(alert))
     keeper.finish(bench.lease.stream_id)
     row = bench.item()
-    assert (row.kind, row.format, row.width, row.height) == ("image", "webp", 160, 90)
+    assert (row.kind, row.format, row.width, row.height) == ("image", "webp", 32, 32)
     assert row.verdict is not None
     assert row.verdict.coverage.notes == [STRETCHED]
     assert row.verdict.scores == {PORN: pytest.approx(0.6)}
