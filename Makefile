@@ -28,7 +28,7 @@ define venv
   echo "No virtual environment can be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 endef
 
-.PHONY: help install install-dev serve test test-torch lint format bench bench-video clean
+.PHONY: help install install-dev serve test tests-without-torch test-torch lint format bench bench-video clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -40,7 +40,10 @@ install-dev: $(VENV)/.dev $(VENV)/.weights  ## the same with what tests and chec
 serve: install  ## everything on this machine; Ctrl-C ends it
 	@exec $(BIN)/moderation serve
 
-test: install-dev lint  ## checks and all tests that need no torch; names what was skipped
+test: install-dev  ## checks and all tests that need no torch; names what was skipped
+	@$(MAKE) --no-print-directory -j2 lint tests-without-torch
+
+tests-without-torch: install-dev
 	@# Three on two cores: many tests wait for leases and other processes.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

@@ -284,9 +284,14 @@ def report(result: Mapping[str, Any]) -> str:
     lines = [result["machine"], f"passage: {result['passage']}; {result['seconds']} s"]
     for name, one in result["streams"].items():
         counts = f"{one['opened']} opened, {one['closed']} closed, {one['called back']} called back"
-        lines.append(f"{name}: {counts}; events {one['events']}, callbacks {one['callbacks']}")
+        lines.append(f"{name}: {counts}")
+        lines += [f"  {way}: {_told(one[way])}" for way in ("events", "callbacks")]
     more = ("all", "RTMP, from the passage's first frame")
-    return "\n".join([*lines, *(f"{name}: {result[name]}" for name in more)])
+    return "\n".join([*lines, *(f"{name}: {_told(result[name])}" for name in more)])
+
+
+def _told(spread_: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in spread_.items()) or "none"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 
 from moderation.store.engine import Database, migrate, open_database
 from tests import live_servers, servers
+from tests.fakes.databases import migrated
 
 S = TypeVar("S")
 # A busy machine is no fault of the code; what is too slow shows in the benchmarks.
@@ -107,8 +108,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     """URL of an empty database with the tables in it, on each engine in turn."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'test.db'}"
-        migrate(url)
-        yield url
+        yield migrated(url)
         return
     server: servers.Postgres = request.getfixturevalue("postgres_server")
     url = server.new_database(template="migrated")

@@ -161,9 +161,9 @@ def watch(supervision: Supervision, stop: threading.Event, count: Callable[[], N
 def send(line: ScoreLine, supervision: Supervision, ended: threading.Event) -> None:
     """Sends frames until the end."""
     while not ended.is_set():
-        unsent = line.send(WAIT_S)
-        supervision.results(unsent)
-        if unsent:
+        back = line.send(WAIT_S)
+        supervision.results(back)
+        if any(one.peaks is None for one in back):
             ended.wait(WAIT_S)  # the broker is away
 
 

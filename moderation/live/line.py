@@ -13,6 +13,7 @@ import numpy as np
 from moderation.aggregate import PLAIN
 from moderation.errors import BrokerError
 from moderation.ids import new_id
+from moderation.live.alike import Alike
 from moderation.live.reader import LiveFrame
 from moderation.live.slots import FrameBoard, Taken
 from moderation.live_queue import Ask, LiveQueue, Peaks
@@ -40,10 +41,23 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
+class _Looked:
+    """A frame, and how it looks."""
+
+    taken: Taken[LiveFrame]
+    hash: FrameHash
+
+    def scored(self, peaks: Peaks | None) -> Scored:
+        plain = self.hash.quality < DedupeOptions().min_quality
+        picture = PLAIN if plain else self.hash.pdq
+        one = self.taken
+        return Scored(one.stream, one.captured_s, peaks, picture, one.frame)
+
+
+@dataclass(frozen=True, slots=True)
 class _Sent:
     ask: Ask
-    frames: tuple[tuple[Taken[LiveFrame], str], ...]
-    """Each with its picture's hash."""
+    frames: tuple[_Looked, ...]
 
 
 class ScoreLine:
@@ -74,25 +88,33 @@ class ScoreLine:
         self._free = threading.BoundedSemaphore(ahead)
         self._lock = threading.Lock()
         self._sent: dict[str, _Sent] = {}
+        self._alike = Alike(DedupeOptions())
 
     def send(self, timeout_s: float) -> tuple[Scored, ...]:
-        """Send the next pack, waiting for room and for frames so long each. What could not be sent
-        comes back unscored."""
+        """Send the next pack, waiting for room and for frames so long each. What looks like a frame
+        that has scores comes back with them; what could not be sent comes back unscored."""
         if not self._free.acquire(timeout=timeout_s):
             return ()
         taken = self._board.take(self._room, timeout_s=timeout_s)
         if not taken:
             self._free.release()
             return ()
-        sent, pack = self._pack(taken)
+        looked = [_Looked(one, self._hash(one)) for one in taken]
+        shared = [(one, self._alike.shared(one.taken.stream, one.hash)) for one in looked]
+        known = tuple(one.scored(peaks) for one, peaks in shared if peaks is not None)
+        fresh = [one for one, peaks in shared if peaks is None]
+        if not fresh:
+            self._free.release()
+            return known
+        sent, pack = self._pack(fresh)
         with self._lock:
             self._sent[sent.ask.id] = sent
         try:
             self._queue.ask(sent.ask, pack)
         except BrokerError as error:
             log.warning("live frames were not sent: %s", error)
-            return self._unscored(sent.ask.id)
-        return ()
+            return (*known, *self._unscored(sent.ask.id))
+        return known
 
     def receive(self, timeout_s: float) -> tuple[Scored, ...]:
         """Frames that have come back within that time, and those that are waited for no longer.
@@ -103,9 +125,11 @@ class ScoreLine:
         sent = self._done(answer.id)
         if sent is None or len(answer.peaks) != len(sent.frames):
             return ()
+        for one, peaks in zip(sent.frames, answer.peaks, strict=True):
+            if peaks is not None:
+                self._alike.scored(one.taken.stream, one.taken.captured_s, peaks)
         return tuple(
-            Scored(one.stream, one.captured_s, peaks, picture, one.frame)
-            for (one, picture), peaks in zip(sent.frames, answer.peaks, strict=True)
+            one.scored(peaks) for one, peaks in zip(sent.frames, answer.peaks, strict=True)
         )
 
     def expire(self) -> tuple[Scored, ...]:
@@ -129,26 +153,23 @@ class ScoreLine:
         with self._lock:
             return len(self._sent)
 
-    def _pack(self, taken: Sequence[Taken[LiveFrame]]) -> tuple[_Sent, bytes]:
+    def _hash(self, taken: Taken[LiveFrame]) -> FrameHash:
         largest = max(self._keys, key=lambda key: key.width * key.height)
-        frames, hashes = [], []
-        for one in taken:
-            pdq, quality = pdq_hash(one.frame.pixels[largest])
-            hashes.append(FrameHash(one.captured_s, pdq, quality))
-            plain = quality < DedupeOptions().min_quality
-            frames.append((one, PLAIN if plain else pdq))
-        pixels = {key: np.stack([one.frame.pixels[key] for one in taken]) for key in self._keys}
-        floors = self._floors({one.stream for one in taken})
+        return FrameHash(taken.captured_s, *pdq_hash(taken.frame.pixels[largest]))
+
+    def _pack(self, looked: Sequence[_Looked]) -> tuple[_Sent, bytes]:
+        frames = [one.taken.frame for one in looked]
+        pixels = {key: np.stack([frame.pixels[key] for frame in frames]) for key in self._keys}
+        floors = self._floors({one.taken.stream for one in looked})
         ask = Ask(new_id("live"), self._owner, self._now() + self._deadline_s, floors)
-        return _Sent(ask, tuple(frames)), dump_pack(FramePack((), tuple(hashes), pixels))
+        pack = FramePack((), tuple(one.hash for one in looked), pixels)
+        return _Sent(ask, tuple(looked)), dump_pack(pack)
 
     def _unscored(self, id_: str) -> tuple[Scored, ...]:
         sent = self._done(id_)
         if sent is None:
             return ()
-        return tuple(
-            Scored(one.stream, one.captured_s, None, picture) for one, picture in sent.frames
-        )
+        return tuple(one.scored(None) for one in sent.frames)
 
     def _done(self, id_: str) -> _Sent | None:
         with self._lock:

@@ -27,7 +27,7 @@ from moderation.store.films import NewChunk
 from moderation.store.records import JobState, NewItem, NewMedia
 from moderation.types import Decision
 from tests.contract.store_data import NOW, POLICY, result_for
-from tests.contract.test_store_machine import migrated
+from tests.fakes.databases import template
 
 MAX_ATTEMPTS = 3
 AHEAD = 2
@@ -47,7 +47,7 @@ class Film(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "test.db"
-        path.write_bytes(migrated())
+        path.write_bytes(template().read_bytes())
         self.db: Database = open_database(f"sqlite:///{path}", pool_size=2)
         self.now = NOW
         self.kept: dict[int, bytes | None] = {}

@@ -29,7 +29,7 @@ from moderation.store.live_records import (
 )
 from moderation.types import StreamState
 from tests.contract.live_data import later, new_stream, segment
-from tests.contract.test_store_machine import migrated
+from tests.fakes.databases import template
 
 LEASE_S = 10.0
 STREAMS = 2
@@ -57,7 +57,7 @@ class Owners(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "test.db"
-        path.write_bytes(migrated())
+        path.write_bytes(template().read_bytes())
         self.db = open_database(f"sqlite:///{path}", pool_size=2)
         self.now = 0.0
         self.known: dict[str, Known] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,16 @@ from hypothesis.stateful import (
 )
 
 from moderation.store import items, jobs, outbox
-from moderation.store.engine import Database, migrate, open_database
+from moderation.store.engine import Database, open_database
 from moderation.store.records import Claim, JobState
 from moderation.types import Decision, Status
 from tests.contract.store_data import NOW, new_item, result_for
+from tests.fakes.databases import template
 
 MAX_ATTEMPTS = 3
 MAX_JOBS = 3  # few, so that the rules meet on the same ones
 LEASE_S = 10.0
 OWNERS = st.sampled_from(["w1", "w2"])
-
-
-@cache
-def migrated() -> bytes:
-    """The file of a database with the tables in it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "template.db"
-        migrate(f"sqlite:///{path}")
-        return path.read_bytes()
 
 
 class Life(RuleBasedStateMachine):
@@ -51,7 +42,7 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name) / "test.db"
-        path.write_bytes(migrated())
+        path.write_bytes(template().read_bytes())
         self.db: Database = open_database(f"sqlite:///{path}", pool_size=2)
         self.now = NOW
         self.made = 0

@@ -26,11 +26,12 @@ from moderation.blobs import BlobStore
 from moderation.errors import BrokerError
 from moderation.settings import Settings, load_settings
 from moderation.store import fleet, items, jobs, keys
-from moderation.store.engine import Database, migrate, open_database
+from moderation.store.engine import Database, open_database
 from moderation.store.records import Claim, Finished, WorkerRow
 from moderation.tasks.messages import JobMessage
 from moderation.types import Coverage, Decision, Status, Verdict
 from moderation.wake import ANY
+from tests.fakes.databases import migrated
 
 KEY = "bootstrap-0123456789abcdef0123456789abcdef"
 MODEL = {"id": "fake", "version": "1", "labels": ["porn.explicit"], "licence": "Apache-2.0"}
@@ -176,8 +177,7 @@ class Stack:
             **{"home": home, "bootstrap_key": KEY, "wait_default": 5.0, "backend": "fake"} | changes
         )
         home.mkdir(parents=True, exist_ok=True)
-        migrate(self.settings.database)
-        self.db: Database = open_database(self.settings.database)
+        self.db: Database = open_database(migrated(self.settings.database))
         self.producer = FakeProducer()
         self.listener = FakeListener()
         self.waker = FakeWaker(self.listener)

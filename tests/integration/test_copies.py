@@ -12,7 +12,7 @@ from media import write
 
 from moderation.film import begin
 from moderation.store import items, jobs
-from moderation.store.engine import Database, migrate, open_database
+from moderation.store.engine import Database, open_database
 from moderation.store.fingerprints import remember, similar
 from moderation.types import InputKey
 from moderation.video.dedupe import DedupeOptions, FrameHash
@@ -22,6 +22,7 @@ from moderation.video.probe import ProbeLimits, probe
 from moderation.video.sampling import SamplingOptions
 from moderation.video.source import ReadOptions
 from tests.contract.store_data import new_item
+from tests.fakes.databases import migrated
 
 KEY = InputKey(224, 224)
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
@@ -29,9 +30,7 @@ X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path / 'copies.db'}"
-    migrate(url)
-    opened = open_database(url)
+    opened = open_database(migrated(f"sqlite:///{tmp_path / 'copies.db'}"))
     yield opened
     opened.close()
 

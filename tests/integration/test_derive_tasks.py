@@ -21,11 +21,12 @@ from moderation.policy import Policy, Rule
 from moderation.settings import load_settings
 from moderation.store import deletion, derivatives, jobs
 from moderation.store.derivatives import DerivativeRow, DerivativeState, Made
-from moderation.store.engine import Database, migrate, open_database
+from moderation.store.engine import Database, open_database
 from moderation.store.records import NewItem, NewMedia
 from moderation.tasks import derive
 from moderation.tasks.derive import Deriver
 from moderation.tasks.files import LocalFiles
+from tests.fakes.databases import migrated
 
 POLICY = Policy(id="p", version=1, rules=(Rule(label="porn.explicit", review_at=0.5),))
 
@@ -85,9 +86,7 @@ def pool() -> Iterator[DecoderPool]:
 
 @pytest.fixture
 def world(tmp_path: Path, pool: DecoderPool) -> Iterator[World]:
-    url = f"sqlite:///{tmp_path / 'test.db'}"
-    migrate(url)
-    db = open_database(url)
+    db = open_database(migrated(f"sqlite:///{tmp_path / 'test.db'}"))
     folder = tmp_path / "work"
     folder.mkdir()
     blobs = FolderBlobs(tmp_path / "media")

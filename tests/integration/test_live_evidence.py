@@ -24,13 +24,14 @@ from moderation.live.kept import STRETCHED
 from moderation.live.ring import Clip, Ring, RingOptions
 from moderation.live_queue import Peaks
 from moderation.store import alerts, items, stream_leases, streams
-from moderation.store.engine import Database, migrate, open_database
+from moderation.store.engine import Database, open_database
 from moderation.store.live_records import AlertChange, AlertRow, NewStream, StreamLease
 from moderation.store.records import ItemRow
 from moderation.types import Decision, LabelScore
 from moderation.video.ffmpeg import program
 from moderation.video.probe import ProbeLimits
 from tests.contract.store_data import POLICY
+from tests.fakes.databases import migrated
 from tests.fakes.live_line import live_frame
 
 PORN = "porn.explicit"
@@ -123,8 +124,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    migrate(f"sqlite:///{tmp_path / 'x.db'}")
-    db = open_database(f"sqlite:///{tmp_path / 'x.db'}")
+    db = open_database(migrated(f"sqlite:///{tmp_path / 'x.db'}"))
     url = "rtmp://studio.example/live/a"
     streams.create(db, NewStream("default", url, url, POLICY))
     (owned,) = stream_leases.take(db, "sup-1", 1, 600.0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -33,6 +36,7 @@ AUTH = {"Authorization": f"Bearer {KEY}"}
 PORN = "porn.explicit"
 CALM_S, RED_S = 8, 6
 SOON_S = 3.0
+LEASE_S = 6.0
 
 
 class Events:
@@ -355,3 +359,62 @@ def test_a_killed_supervisor_raises_no_second_alert(
         until(lambda: not watched.readers() and not watched.left(), 15, "nothing is left of it")
     finally:
         events.close()
+
+
+def test_a_supervisor_that_was_paused_leaves_the_stream_to_another(
+    watched: Watched, live_server: LiveServer, tmp_path: Path
+) -> None:
+    """It wakes up after its lease has run out, with frames in hand: nothing of it is written."""
+    film = red(tmp_path / "c.flv", calm_s=1, red_s=100, then_s=1)
+    stream_id = watched.watch(live_server.rtmp("paused"))
+    events = watched.events(stream_id)
+    first = watched.served.pid_of("live")
+    assert first is not None
+    try:
+        with publishing(film, live_server.rtmp("paused")), second_supervisor(watched) as second:
+            until(lambda: bool(events.of("alert.opened")), 60, f"opened\n{watched.served.tail()}")
+            owner = first if descendants(first) else second.pid
+            other = second.pid if owner == first else first
+            os.kill(owner, signal.SIGSTOP)
+            try:
+                since = time.time()
+                until(
+                    lambda: watched.newest(stream_id) > since + LEASE_S,
+                    60,
+                    f"the other one watches it\n{watched.served.tail()}",
+                )
+                assert descendants(other)
+            finally:
+                os.kill(owner, signal.SIGCONT)
+            until(lambda: not descendants(owner), 20, "the first one lets it go")
+            since = time.time()
+            until(lambda: watched.newest(stream_id) > since, 20, "it is watched all the time")
+            watched.delete(stream_id)
+            until(lambda: bool(events.of("alert.closed")), 10, "closed")
+        assert [len(events.of(f"alert.{kind}")) for kind in ("opened", "closed")] == [1, 1]
+        assert events.states().count("ended") == 1
+    finally:
+        events.close()
+
+
+@contextmanager
+def second_supervisor(watched: Watched) -> Iterator[subprocess.Popen[bytes]]:
+    """Another live worker on the same database, ready, until the end."""
+    with watched.served.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.live"], env=watched.served.env, stdout=log, stderr=log
+        )
+    try:
+        until(lambda: workers(watched) == 2, 30, f"two supervisors\n{watched.served.tail()}")
+        yield process
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def workers(watched: Watched) -> int:
+    """How many supervisors have told figures."""
+    text = watched.content("/metrics").decode()
+    return sum(line.startswith("moderation_live_streams{") for line in text.splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -212,3 +213,22 @@ def test_the_lowest_floors_lose_nothing_that_matters_to_one(floors: list[dict[st
 
 def test_no_policy_has_no_floors() -> None:
     assert lowest([]) == {}
+
+
+def test_a_still_picture_is_sent_once_in_a_few_seconds(scorer: Scorer) -> None:
+    bench = Bench()
+    picture = np.random.default_rng(1).integers(0, 256, (KEY.height, KEY.width, 3), np.uint8)
+    packs, told = 0, []
+    for _ in range(9):
+        bench.clock.now_s += 1
+        frame = replace(live_frame(bench.clock.now_s), pixels={KEY: picture})
+        bench.board.offer("a", bench.clock.now_s, frame)
+        told += bench.line.send(0.01)
+        if LiveScoring(bench.queue, scorer, bench.clock).once(0.01):
+            packs += 1
+            told += bench.line.receive(0.01)
+        assert bench.line.under_way() == 0
+    assert packs == 3
+    assert [one.captured_s for one in told] == [1001.0 + at for at in range(9)]
+    assert all(one.peaks == told[0].peaks and one.peaks for one in told)
+    assert {one.picture for one in told} == {told[0].picture}
