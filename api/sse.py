@@ -83,12 +83,12 @@ async def tail(
             check = read - checked > KEY_TTL_S
             look = partial(_look, gateway, key, last_id, stream_id, check=check)
             try:
-                rows, held = await in_share(gateway.threads.events, look)
+                rows = await in_share(gateway.threads.events, look)
+                checked = read if check else checked
             except ServiceError as error:
                 log.warning("events are read again in a moment: %s", error.message)
-                rows, held = [], None
-            checked = checked if held is None else read
-            if held is False:
+                rows = []
+            if rows is None:
                 return
             if rows:
                 yield b"".join(encode(row) for row in rows)
@@ -106,12 +106,11 @@ async def tail(
 
 def _look(
     gateway: Gateway, key: KeyRow, last_id: int, stream_id: str | None, *, check: bool
-) -> tuple[list[EventRow], bool | None]:
-    """What is new, and whether the key still holds; None: that was not asked."""
-    held = keys.holds(gateway.db, key) if check else None
-    if held is False:
-        return [], False
-    return events.after(gateway.db, key.tenant, last_id, AT_ONCE, stream_id=stream_id), held
+) -> list[EventRow] | None:
+    """What is new; None where the key was checked and holds no more."""
+    if check and not keys.holds(gateway.db, key):
+        return None
+    return events.after(gateway.db, key.tenant, last_id, AT_ONCE, stream_id=stream_id)
 
 
 def encode(row: EventRow) -> bytes:

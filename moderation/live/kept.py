@@ -53,7 +53,7 @@ def kept_clip(
     playable(clip, program, path)
     info = probe(clip.path, limits).info
     clip.path.unlink()
-    begun_s = begun(clip, info.start_s, frame)
+    begun_s = first_captured_s(clip, info.start_s, frame)
     seen = [(at - begun_s, peaks) for at, peaks in moments]
     seen = [(at_s, peaks) for at_s, peaks in seen if 0 <= at_s <= info.duration_s]
     with path.open("rb") as file:
@@ -74,14 +74,13 @@ def kept_clip(
             media=media,
             media_type="video/mp4",
             begun=datetime.fromtimestamp(begun_s, UTC),
-            duration_s=info.duration_s,
             scores=packed(seen),
             coverage=covered(seen, total=info.frames),
         ),
     )
 
 
-def begun(clip: Clip, first_s: float, frame: LiveFrame | None) -> float:
+def first_captured_s(clip: Clip, first_s: float, frame: LiveFrame | None) -> float:
     """When a clip's first frame was captured, UTC. first_s: its time stamp.
 
     The ring knows when its packets came, which is later where a source sends in bursts. The time
@@ -119,7 +118,6 @@ def kept_picture(alert: AlertRow, frame: LiveFrame, moments: Moments, folder: Pa
             media=media,
             media_type="image/webp",
             begun=alert.captured,
-            duration_s=None,
             scores=packed(seen),
             coverage=covered(seen, total=len(seen), notes=[STRETCHED]),
         ),

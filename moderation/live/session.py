@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 MEMORY_S: Final = 10.0
 """How often what the next owner has to know is saved where no alert changes: as much is looked at
 twice, at most, after a supervisor died."""
-
-
 REMEMBERED_S: Final = 45.0
 """Scores of frames that are kept for the evidence of an alert: longer than its clip."""
 

@@ -6,26 +6,28 @@ The item's medium is what was kept of the stream around the alert; its verdict i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from moderation.ids import new_id
-from moderation.store.codec import clock, iso, load_verdict, model_set, pack_f32
+from moderation.store.codec import clock, iso, load_verdict, model_set
 from moderation.store.deletion import reclaim
-from moderation.store.ending import OpenJob, record_verdict
+from moderation.store.ending import OpenJob, lock_job, record_verdict, store_results
 from moderation.store.engine import Database
 from moderation.store.live_changes import HeldStream, alert_row, lock_stream, owned_by
 from moderation.store.live_records import AlertEvidence, AlertRow, StreamLease
-from moderation.store.media import keep_media
-from moderation.store.records import JobState
-from moderation.store.tables import alert, item, job, scores, stream
+from moderation.store.opening import insert_item, keep_media
+from moderation.store.records import Finished, JobState
+from moderation.store.tables import alert, item, job, stream
 from moderation.store.tables import verdict as verdicts
 from moderation.types import Reason, Segment, Status, Verdict
 
 LIVE: Final = "live"
 """Kind of the job of such an item: it was done by the owner of the stream."""
+VIDEO: Final = "video"
 
 
 def keep(
@@ -64,12 +66,15 @@ def keep(
             attempt=1,
             cancel_requested=False,
             policy_version=held.policy_version,
-            # The alert's own callbacks told of it; what people decide goes to the job's.
-            callback_url=None,
+            # Of what people decide.
+            callback_url=held.callback_url,
             source=connection.execute(source).scalar_one(),
             data_id=held.data_id,
         )
-        _insert(connection, held, done, found, moment)
+        verdict = judged(row, done, found)
+        models = model_set(verdict.models)
+        insert_item(connection, done, kind=LIVE, models=models, now=moment, stream_id=held.id)
+        store_results(connection, done, Finished(verdict, found.scores), moment)
         clip = {"key": found.media.blob_key, "size": found.media.size}
         clip |= {"media_type": found.media_type, "begun": iso(found.begun)}
         connection.execute(
@@ -77,11 +82,12 @@ def keep(
             .where(alert.c.id == row.id)
             .values(
                 item_id=done.item_id,
-                evidence={} if found.duration_s is None else {"clip": clip},
+                evidence={"clip": clip} if found.media.kind == VIDEO else {},
                 updated=moment,
             )
         )
-        record_verdict(connection, done, judged(row, done, found), moment)
+        # The alert's own callbacks have told of it.
+        record_verdict(connection, replace(done, callback_url=None), verdict, moment)
     return done.item_id
 
 
@@ -90,41 +96,32 @@ def revise(connection: Connection, held: HeldStream, row: AlertRow, now: datetim
     follow it in the transaction but `live_changes.tell` and its commit."""
     if row.item_id is None:
         return
+    done = lock_job(connection, job.c.item_id == row.item_id)
     query = (
-        select(verdicts.c.body, verdicts.c.job_id, verdicts.c.policy_version, item.c.media_id)
+        select(verdicts.c.body)
         .join(item, item.c.current_verdict == verdicts.c.id)
         .where(item.c.id == row.item_id)
     )
-    known = connection.execute(query).one_or_none()
-    before = None if known is None else load_verdict(known.body)
-    if known is None or before is None or before.decided_by == "person":
+    body = connection.execute(query).scalar_one_or_none()
+    before = None if body is None else load_verdict(body)
+    if done is None or before is None or before.decided_by == "person":
         return
-    done = OpenJob(
-        id=known.job_id,
-        item_id=row.item_id,
-        tenant=held.tenant,
-        media_id=known.media_id,
-        state=JobState.DONE,
-        attempt=1,
-        cancel_requested=False,
-        policy_version=known.policy_version,
-        callback_url=None,
-        source=before.source,
-        data_id=before.data_id,
-    )
+    # As when it was made: the alert's own callbacks tell of it.
+    done = replace(done, callback_url=None)
     record_verdict(connection, done, revised(before, row), now)
 
 
 def judged(row: AlertRow, done: OpenJob, found: AlertEvidence) -> Verdict:
     """The verdict of an alert's item. Its times count from the beginning of the medium."""
     segments = None
-    if found.duration_s is not None:
+    length_s = found.media.duration_s
+    if length_s is not None:
         start_s, peak_s, end_s = (
-            min(max((at - found.begun).total_seconds(), 0.0), found.duration_s)
+            min(max((at - found.begun).total_seconds(), 0.0), length_s)
             for at in (row.start, row.captured, row.end or row.captured)
         )
         # An alert that is open goes on to the end of what was kept.
-        end_s = found.duration_s if row.end is None else max(end_s, peak_s)
+        end_s = length_s if row.end is None else max(end_s, peak_s)
         segments = [_segment(row, start_s=start_s, peak_s=peak_s, end_s=end_s)]
     peaks = {} if found.scores is None else found.scores.peaks()
     return Verdict(
@@ -192,58 +189,3 @@ def _alert(connection: Connection, held: HeldStream, alert_id: str) -> AlertRow 
     query = select(alert).where(alert.c.id == alert_id, alert.c.stream_id == held.id)
     row = connection.execute(query).mappings().one_or_none()
     return None if row is None else alert_row(row)
-
-
-def _insert(
-    connection: Connection, held: HeldStream, done: OpenJob, found: AlertEvidence, now: datetime
-) -> None:
-    connection.execute(
-        insert(item),
-        {
-            "id": done.item_id,
-            "tenant": done.tenant,
-            "media_id": done.media_id,
-            "job_id": done.id,
-            "stream_id": held.id,
-            "source": done.source,
-            "data_id": done.data_id,
-            "created": now,
-        },
-    )
-    packed = found.scores
-    models = None if packed is None else model_set(packed.models)
-    connection.execute(
-        insert(job),
-        {
-            "id": done.id,
-            "tenant": done.tenant,
-            "item_id": done.item_id,
-            "kind": LIVE,
-            "state": done.state.value,
-            "attempt": done.attempt,
-            "priority": 0,
-            "policy_version": done.policy_version,
-            "models": models,
-            "callback_url": held.callback_url,
-            "cancel_requested": False,
-            "created": now,
-            "queued": now,
-            "updated": now,
-            "ended": now,
-        },
-    )
-    if packed is not None:
-        connection.execute(
-            insert(scores),
-            {
-                "job_id": done.id,
-                "models": models,
-                "tenant": done.tenant,
-                "media_id": done.media_id,
-                "labels": list(packed.labels),
-                "views": int(packed.values.shape[0]),
-                "packed": pack_f32(packed.values),
-                "times": pack_f32(packed.times),
-                "created": now,
-            },
-        )

@@ -77,6 +77,12 @@ def delete_item(
             item.c.id == item_id, item.c.tenant == tenant
         )
         found = connection.execute(query).one_or_none()
+        # Before the job: in that order an alert that becomes graver locks them too.
+        connection.execute(
+            update(alert)
+            .where(alert.c.item_id == item_id, alert.c.tenant == tenant)
+            .values(item_id=None, evidence={})
+        )
         jobs, others = _lock_jobs(connection, item_id, found.media_id) if found else ([], [])
         # Whoever deleted the same item was waited for just now.
         if found is None or not jobs:
@@ -93,9 +99,6 @@ def delete_item(
         labels = select(verdicts.c.id).where(verdicts.c.item_id == item_id)
         connection.execute(delete(verdict_label).where(verdict_label.c.verdict_id.in_(labels)))
         connection.execute(delete(verdicts).where(verdicts.c.item_id == item_id))
-        connection.execute(
-            update(alert).where(alert.c.item_id == item_id).values(item_id=None, evidence={})
-        )
         connection.execute(delete(job).where(job.c.item_id == item_id))
         connection.execute(delete(item).where(item.c.id == item_id))
         removal = _let_go(connection, found.media_id, moment)
@@ -289,7 +292,6 @@ def _let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
     for table in (fingerprint, derivative, embedding, scores):
         connection.execute(delete(table).where(table.c.media_id == media_id))
     connection.execute(delete(media).where(media.c.id == media_id))
-    # There cannot be one: the row of the medium was only made after `reclaim`.
     derived = f"derived/{left.tenant}/{media_id}"
     return _write_down(connection, left.tenant, left.blob_key, derived, now)
 
@@ -325,5 +327,7 @@ def _write_down(
         "due": now,
         "created": now,
     }
-    insert_new(connection, outbox, row, ["id"])
+    if not insert_new(connection, outbox, row, ["id"]):
+        # The same bytes were removed before, and that is still remembered.
+        connection.execute(update(outbox).where(outbox.c.id == removal).values(row))
     return removal

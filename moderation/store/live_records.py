@@ -187,15 +187,14 @@ class ClipRow:
 class AlertEvidence:
     """What was kept of a stream around an alert; its bytes are in the media store.
 
-    media: of kind video (a clip) or image (its opening frame, where no clip can be made). begun:
-    capture time of its first frame. duration_s: None for a picture. scores: of the frames within,
-    their times from `begun` on. coverage: how many of them were looked at.
+    media: a video with its duration (a clip), or an image (the opening frame, where no clip can be
+    made). begun: capture time of its first frame. scores: of the frames within, their times from
+    `begun` on. coverage: how many of them were looked at.
     """
 
     media: NewMedia
     media_type: str
     begun: datetime
-    duration_s: float | None
     scores: PackedScores | None
     coverage: Coverage
 

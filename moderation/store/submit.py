@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
-from moderation.store.media import keep_media
+from moderation.store.opening import insert_item, keep_media
 from moderation.store.policies import keep_policy
 from moderation.store.records import JobState, NewItem, Submission
 from moderation.store.tables import idempotency, item, job, outbox
@@ -77,7 +78,16 @@ def submit(
             if known is None and new.media.kind == VIDEO:
                 leader = followers.leader_of(connection, held, followers.same_options(new.video))
         state = JobState.QUEUED if known is None else JobState.DONE
-        _insert_rows(connection, held, new, state, known, moment)
+        insert_item(
+            connection,
+            replace(held, state=state),
+            kind=new.media.kind,
+            models=None if known is None else model_set(known.models),
+            now=moment,
+            priority=new.priority,
+            deadline=new.deadline,
+            options=None if new.video is None else new.video.to_json(),
+        )
         if known is None:
             connection.execute(insert(outbox), _task(held, new, leader, moment))
             data = {"item_id": item_id, "job_id": job_id}
@@ -180,50 +190,6 @@ def _duplicate(
     )
     body = connection.execute(query).scalar_one_or_none()
     return None if body is None else followers.passed_on(load_verdict(body), held)
-
-
-def _insert_rows(
-    connection: Connection,
-    held: OpenJob,
-    new: NewItem,
-    state: JobState,
-    known: Verdict | None,
-    now: datetime,
-) -> None:
-    connection.execute(
-        insert(item),
-        {
-            "id": held.item_id,
-            "tenant": held.tenant,
-            "media_id": held.media_id,
-            "job_id": held.id,
-            "source": held.source,
-            "data_id": held.data_id,
-            "created": now,
-        },
-    )
-    connection.execute(
-        insert(job),
-        {
-            "id": held.id,
-            "tenant": held.tenant,
-            "item_id": held.item_id,
-            "kind": new.media.kind,
-            "state": state.value,
-            "attempt": 0,
-            "priority": new.priority,
-            "policy_version": held.policy_version,
-            "models": None if known is None else model_set(known.models),
-            "callback_url": held.callback_url,
-            "deadline": new.deadline,
-            "cancel_requested": False,
-            "options": None if new.video is None else new.video.to_json(),
-            "created": now,
-            "queued": now,
-            "updated": now,
-            "ended": None if known is None else now,
-        },
-    )
 
 
 def _task(held: OpenJob, new: NewItem, leader: str | None, now: datetime) -> dict[str, Any]:

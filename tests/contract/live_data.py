@@ -71,7 +71,6 @@ def kept(begun: float = -3.0, *, content: bytes = b"clip", **changes: Any) -> Al
         "media": media,
         "media_type": "video/mp4",
         "begun": later(begun),
-        "duration_s": 10.0,
         "scores": PackedScores.of(moments, ["m@1"]),
         "coverage": Coverage(frames_total=100, frames_scored=2, complete=True),
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from moderation.blobs import BlobStore, open_blobs
+from moderation.errors import NotFoundError
 from moderation.store import alert_items, alerts, deletion, evidence, items, outbox, stream_leases
 from moderation.store import events as store_events
 from moderation.store.engine import Database
@@ -24,6 +26,7 @@ from tests.contract.live_data import (
     segment,
     take_one,
 )
+from tests.contract.store_data import together
 
 HOOK = "https://hook.example/"
 BOX = (0.1, 0.2, 0.3, 0.4, 0.9)
@@ -99,7 +102,8 @@ def test_its_scores_are_shown_over_time(db: Database) -> None:
 
 def test_a_picture_where_no_clip_could_be_made(db: Database) -> None:
     lease = owned_stream(db)
-    item_id = made(db, lease, opened(db, lease), kept(duration_s=None, scores=None))
+    media = replace(kept().media, kind="image", duration_s=None)
+    item_id = made(db, lease, opened(db, lease), kept(media=media, scores=None))
     verdict = items.get_item(db, "default", item_id).verdict
     assert verdict is not None
     assert (verdict.segments, verdict.scores, verdict.models) == (None, {}, [])
@@ -201,6 +205,29 @@ def test_bytes_without_a_row_are_removed_unless_others_have_them(
         deletion.discard(db, blobs, "default", found.media, now=later(4))
     assert blobs.exists(shared.media.blob_key)
     assert not blobs.exists(alone.media.blob_key)
+    # Once more, while the first removal is still remembered.
+    blobs.put(alone.media.blob_key, b"clip")
+    deletion.discard(db, blobs, "default", alone.media, now=later(4))
+    assert not blobs.exists(alone.media.blob_key)
     assert stream_leases.renew(db, [lease], LEASE_S, now=later(5))
     later_on = later(4 + deletion.FORGET_AFTER.total_seconds() + 1)
     assert deletion.sweep_removals(db, blobs, now=later_on) == 1
+
+
+def test_an_item_may_be_deleted_while_its_alert_becomes_graver(db: Database) -> None:
+    lease = owned_stream(db)
+    item_id = made(db, lease, opened(db, lease), kept())
+    worse = segment("escalated", 4, decision=Decision.BLOCK, score=0.97)
+
+    def both(number: int) -> object:
+        if number == 0:
+            return deletion.delete_item(db, "default", item_id, actor="key_1", now=later(4))
+        return alerts.record(db, lease, [worse], now=later(4))
+
+    deleted, recorded = together(both, threads=2)
+    assert deleted
+    assert recorded
+    (row,) = alerts.of_stream(db, "default", lease.stream_id)
+    assert (row.decision, row.item_id) == (Decision.BLOCK, None)
+    with pytest.raises(NotFoundError):
+        items.get_item(db, "default", item_id)

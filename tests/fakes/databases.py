@@ -14,9 +14,9 @@ SQLITE = "sqlite:///"
 
 
 def migrated(url: str) -> str:
-    """What `migrate` does for a `sqlite:///PATH`; the URL."""
+    """What `migrate` does; the URL. Only what is not there yet, and SQLite, is a copy."""
     path = Path(url.removeprefix(SQLITE))
-    if path.exists():
+    if not url.startswith(SQLITE) or path.exists():
         migrate(url)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
