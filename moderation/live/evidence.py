@@ -19,9 +19,10 @@ from moderation.live.follow import Follower
 from moderation.live.kept import Kept, Moments, kept_clip, kept_picture
 from moderation.live.reader import LiveFrame
 from moderation.store import alert_items
-from moderation.store.deletion import BytesRemovedError, discard
+from moderation.store.deletion import BytesRemovedError
 from moderation.store.engine import Database
 from moderation.store.live_records import AlertRow, StreamLease
+from moderation.store.opening import discard
 from moderation.video.probe import ProbeLimits
 
 log = logging.getLogger(__name__)

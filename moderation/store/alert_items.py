@@ -14,7 +14,6 @@ from sqlalchemy import Connection, select, update
 
 from moderation.ids import new_id
 from moderation.store.codec import clock, iso, load_verdict, model_set
-from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, lock_job, record_verdict, store_results
 from moderation.store.engine import Database
 from moderation.store.live_changes import HeldStream, alert_row, lock_stream, owned_by
@@ -54,8 +53,7 @@ def keep(
             return None
         if row.item_id is not None:
             return row.item_id
-        reclaim(connection, found.media.blob_key, known=restored)
-        media_id = keep_media(connection, held.tenant, found.media, moment)
+        media_id = keep_media(connection, held.tenant, found.media, moment, restored=restored)
         source = select(stream.c.shown).where(stream.c.id == held.id)
         done = OpenJob(
             id=new_id("job"),

@@ -3,7 +3,7 @@
 The transaction also writes down which bytes have to go (`outbox`, kind "blob"), so that a crash
 between the two leaves bytes without a row, never a row without bytes, and a sweep removes them.
 
-Bytes are stored before their row is. So whoever makes the row of a medium takes turns with the
+Bytes are stored before their row is. So whoever has made the row of a medium takes turns with the
 removal of its bytes on that outbox row, and learns from it whether the bytes that it has just
 stored may be gone (`reclaim`).
 """
@@ -26,7 +26,7 @@ from moderation.store.codec import clock
 from moderation.store.engine import Database
 from moderation.store.events import append
 from moderation.store.followers import HELD
-from moderation.store.records import JobState, NewMedia
+from moderation.store.records import JobState
 from moderation.store.tables import (
     alert,
     audit,
@@ -101,7 +101,7 @@ def delete_item(
         connection.execute(delete(verdicts).where(verdicts.c.item_id == item_id))
         connection.execute(delete(job).where(job.c.item_id == item_id))
         connection.execute(delete(item).where(item.c.id == item_id))
-        removal = _let_go(connection, found.media_id, moment)
+        removal = let_go(connection, found.media_id, moment)
         connection.execute(
             insert(audit).values(
                 tenant=tenant,
@@ -189,8 +189,9 @@ class BytesRemovedError(ServiceError):
 
 
 def reclaim(connection: Connection, blob_key: str, *, known: str | None = None) -> None:
-    """Called in the transaction that makes the row of a medium, before that row: the bytes that
-    lie under this key stay.
+    """Called in the transaction that makes the row of a medium, after that row (a deletion of the
+    same medium was waited for there, and what it wrote down is seen here): the bytes that lie
+    under this key stay.
 
     known: the removal after which the caller has stored them (again). Raises BytesRemovedError
     for another one: that may have come between the storing and this transaction.
@@ -274,8 +275,9 @@ def _delete_of_jobs(connection: Connection, jobs: Sequence[str]) -> None:
     connection.execute(delete(outbox).where(outbox.c.job_id.in_(jobs)))
 
 
-def _let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
-    """One reference less; with the last one the medium goes, and its bytes are written down."""
+def let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
+    """One reference less; with the last one the medium goes, and its bytes are written down: the
+    removal's id."""
     left = connection.execute(
         update(media)
         .where(media.c.id == media_id)
@@ -294,20 +296,6 @@ def _let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
     connection.execute(delete(media).where(media.c.id == media_id))
     derived = f"derived/{left.tenant}/{media_id}"
     return _write_down(connection, left.tenant, left.blob_key, derived, now)
-
-
-def discard(
-    db: Database, blobs: BlobStore, tenant: str, new: NewMedia, *, now: datetime | None = None
-) -> None:
-    """Bytes that were stored for a row which will not be made are removed, unless other rows have
-    the same. Raises BlobError and StoreError: the sweep will try again after the first."""
-    moment = clock(now)
-    with db.begin() as connection:
-        same = (media.c.tenant == tenant, media.c.sha256 == new.sha256)
-        if connection.execute(select(exists().where(*same))).scalar_one():
-            return
-        removal = _write_down(connection, tenant, new.blob_key, None, moment)
-    remove(db, blobs, removal, now=moment)
 
 
 def _write_down(

@@ -1,4 +1,8 @@
-"""How an item begins: the row of its medium, its own, and its job's."""
+"""How an item begins: the row of its medium, its own, and its job's.
+
+Whoever makes the row of a medium and whoever deletes it take turns on that row, and only then on
+that of a removal of its bytes (`deletion`): in the other order the two would wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,45 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert
 
+from moderation.blobs import BlobStore
 from moderation.ids import new_id
+from moderation.store.codec import clock
+from moderation.store.deletion import let_go, reclaim, remove
 from moderation.store.ending import OpenJob
+from moderation.store.engine import Database
 from moderation.store.records import NewMedia
 from moderation.store.tables import item, job, media
 from moderation.store.upsert import upsert
 
 
-def keep_media(connection: Connection, tenant: str, new: NewMedia, now: datetime) -> str:
+def keep_media(
+    connection: Connection, tenant: str, new: NewMedia, now: datetime, *, restored: str | None
+) -> str:
     """The medium's id: a new one, or that of the same bytes, with one more reference.
 
-    The bytes are stored already, and were reclaimed (`deletion.reclaim`) in this transaction.
+    The bytes are stored already. restored: the removal after which the caller has stored them
+    again. Raises BytesRemovedError for another one: then the transaction has to be undone.
     """
+    media_id = _refer(connection, tenant, new, now)
+    reclaim(connection, new.blob_key, known=restored)
+    return media_id
+
+
+def discard(
+    db: Database, blobs: BlobStore, tenant: str, new: NewMedia, *, now: datetime | None = None
+) -> None:
+    """Bytes that were stored for an item which will not begin are removed, unless other items have
+    the same. Raises BlobError and StoreError: the sweep will try again after the first."""
+    moment = clock(now)
+    with db.begin() as connection:
+        # By way of the row, so that it takes turns with whoever begins with the same bytes.
+        media_id = _refer(connection, tenant, new, moment)
+        removal = let_go(connection, media_id, moment)
+    if removal is not None:
+        remove(db, blobs, removal, now=moment)
+
+
+def _refer(connection: Connection, tenant: str, new: NewMedia, now: datetime) -> str:
     row = {
         "id": new_id("media"),
         "tenant": tenant,

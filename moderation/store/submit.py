@@ -12,7 +12,6 @@ from moderation.errors import ConflictError
 from moderation.ids import new_id
 from moderation.store import followers
 from moderation.store.codec import clock, load_verdict, model_set
-from moderation.store.deletion import reclaim
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
@@ -57,8 +56,7 @@ def submit(
             if earlier is not None:
                 return earlier
         policy_id = keep_policy(connection, new.tenant, new.policy, moment)
-        reclaim(connection, new.media.blob_key, known=restored)
-        media_id = keep_media(connection, new.tenant, new.media, moment)
+        media_id = keep_media(connection, new.tenant, new.media, moment, restored=restored)
         held = OpenJob(
             id=job_id,
             item_id=item_id,

@@ -9,7 +9,16 @@ import pytest
 
 from moderation.blobs import BlobStore, open_blobs
 from moderation.errors import NotFoundError
-from moderation.store import alert_items, alerts, deletion, evidence, items, outbox, stream_leases
+from moderation.store import (
+    alert_items,
+    alerts,
+    deletion,
+    evidence,
+    items,
+    opening,
+    outbox,
+    stream_leases,
+)
 from moderation.store import events as store_events
 from moderation.store.engine import Database
 from moderation.store.live_records import AlertEvidence, AlertRow, StreamLease
@@ -202,12 +211,12 @@ def test_bytes_without_a_row_are_removed_unless_others_have_them(
     made(db, lease, opened(db, lease), shared)
     for found in (shared, alone):
         blobs.put(found.media.blob_key, b"clip")
-        deletion.discard(db, blobs, "default", found.media, now=later(4))
+        opening.discard(db, blobs, "default", found.media, now=later(4))
     assert blobs.exists(shared.media.blob_key)
     assert not blobs.exists(alone.media.blob_key)
     # Once more, while the first removal is still remembered.
     blobs.put(alone.media.blob_key, b"clip")
-    deletion.discard(db, blobs, "default", alone.media, now=later(4))
+    opening.discard(db, blobs, "default", alone.media, now=later(4))
     assert not blobs.exists(alone.media.blob_key)
     assert stream_leases.renew(db, [lease], LEASE_S, now=later(5))
     later_on = later(4 + deletion.FORGET_AFTER.total_seconds() + 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from moderation.blobs import FolderBlobs
 from moderation.errors import BlobError, ConflictError, NotFoundError
@@ -284,6 +286,39 @@ def test_two_with_the_same_bytes_leave_together(db: Database, blobs: FolderBlobs
     assert len([one for one in removals if one is not None]) == 1
     assert media_of(db) == []
     assert traces(db, *pair) == []
+
+
+def test_who_comes_in_the_middle_of_a_deletion_keeps_the_bytes(
+    db: Database, blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = new_item("a")
+    leaving = stored(db, blobs, new)
+    with ThreadPoolExecutor(1) as pool:
+        newcomers: list[Future[Submission]] = []
+
+        def at_the_end(*args: object, **options: object) -> None:
+            newcomers.append(pool.submit(stored, db, blobs, new))
+            waits_for_us(db, newcomers[0])
+
+        monkeypatch.setattr(deletion, "append", at_the_end)
+        removal = gone(db, leaving.item_id)
+        newcomers[0].result()
+    assert removal is not None
+    assert not remove(db, blobs, removal)
+    assert blobs.exists(new.media.blob_key)
+
+
+def waits_for_us(db: Database, newcomer: Future[Submission]) -> None:
+    """SQLite lets one write at a time; a PostgreSQL newcomer has to have come to the lock."""
+    if db.dialect == "sqlite":
+        return
+    query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not newcomer.done():
+        with db.connect() as connection:
+            if connection.execute(query).scalar_one():
+                return
+    raise AssertionError("the newcomer did not wait")
 
 
 def test_however_it_is_raced_no_row_lacks_its_bytes(db: Database, blobs: FolderBlobs) -> None:
