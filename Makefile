@@ -48,7 +48,7 @@ tests-without-torch: install-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
-	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch
+	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers
 	$(BIN)/ruff check .

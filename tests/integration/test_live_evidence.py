@@ -65,6 +65,9 @@ class Flaky:
     def delete(self, key: str) -> None:
         FolderBlobs(self.root).delete(key)
 
+    def delete_below(self, prefix: str) -> None:
+        FolderBlobs(self.root).delete_below(prefix)
+
 
 @dataclass
 class Bench:
