@@ -27,6 +27,8 @@ from moderation.types import Reason, Segment, Status, Verdict
 LIVE: Final = "live"
 """Kind of the job of such an item: it was done by the owner of the stream."""
 VIDEO: Final = "video"
+PRIORITY: Final = 9
+"""People look at it before uploads of any priority: the stream goes on."""
 
 
 def keep(
@@ -71,7 +73,15 @@ def keep(
         )
         verdict = judged(row, done, found)
         models = model_set(verdict.models)
-        insert_item(connection, done, kind=LIVE, models=models, now=moment, stream_id=held.id)
+        insert_item(
+            connection,
+            done,
+            kind=LIVE,
+            models=models,
+            now=moment,
+            stream_id=held.id,
+            priority=PRIORITY,
+        )
         store_results(connection, done, Finished(verdict, found.scores), moment)
         clip = {"key": found.media.blob_key, "size": found.media.size}
         clip |= {"media_type": found.media_type, "begun": iso(found.begun)}

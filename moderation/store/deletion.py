@@ -40,6 +40,8 @@ from moderation.store.tables import (
     likeness,
     media,
     outbox,
+    review,
+    review_decision,
     scores,
     verdict_label,
 )
@@ -99,6 +101,8 @@ def delete_item(
         labels = select(verdicts.c.id).where(verdicts.c.item_id == item_id)
         connection.execute(delete(verdict_label).where(verdict_label.c.verdict_id.in_(labels)))
         connection.execute(delete(verdicts).where(verdicts.c.item_id == item_id))
+        for table in (review, review_decision):
+            connection.execute(delete(table).where(table.c.item_id == item_id))
         connection.execute(delete(job).where(job.c.item_id == item_id))
         connection.execute(delete(item).where(item.c.id == item_id))
         removal = let_go(connection, found.media_id, moment)

@@ -26,6 +26,7 @@ from moderation.store.codec import (
 from moderation.store.events import append
 from moderation.store.fingerprints import remember
 from moderation.store.records import Claim, Finished, JobState
+from moderation.store.review_entry import note_verdict
 from moderation.store.tables import (
     chunk,
     embedding,
@@ -139,7 +140,14 @@ def end_job(
 
 def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> None:
     """Appends a verdict, puts it in force, and announces it by callback and event."""
-    number = connection.execute(
+    put_in_force(connection, held, verdict, now)
+    announce(connection, held, verdict, now)
+
+
+def put_in_force(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> int:
+    """Appends a verdict and puts it in force: lists filter by it, and the queue of people has the
+    item, or not. Its number. To be announced in the same transaction."""
+    number: int = connection.execute(
         insert(verdicts).returning(verdicts.c.id),
         {
             "tenant": held.tenant,
@@ -167,6 +175,14 @@ def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now:
             status=verdict.status.value,
         )
     )
+    if verdict.decided_by != "person":
+        note_verdict(connection, held.tenant, held.item_id, held.id, verdict, now)
+    return number
+
+
+def announce(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> None:
+    """Tells of the verdict in force by callback and event. Nothing may follow it in the transaction
+    but its commit."""
     if held.callback_url is not None:
         connection.execute(insert(outbox), _callback(held, verdict, now))
     append(

@@ -41,7 +41,8 @@ def submit(
 
     With an idempotency key that was used before, the earlier submission is returned
     (`replayed`); used with another request it raises ConflictError (idempotency_conflict).
-    With `dedupe_models`, a verdict of the same tenant on the same bytes, by the same policy
+    What a person decided on the same bytes of the same tenant answers at once. With
+    `dedupe_models`, a verdict of the same tenant on the same bytes, by the same policy
     and exactly these models (and of a video, looked at in the same way), answers at once; a video
     that is being looked at in the same way just now is not looked at twice: the new job
     `follows`. Else the job is QUEUED and the caller publishes its task. Raises StoreError, and
@@ -70,8 +71,9 @@ def submit(
             source=new.source,
             data_id=new.data_id,
         )
-        known = leader = None
-        if dedupe_models is not None:
+        leader = None
+        known = _by_a_person(connection, held)
+        if known is None and dedupe_models is not None:
             known = _duplicate(connection, held, new, dedupe_models)
             if known is None and new.media.kind == VIDEO:
                 leader = followers.leader_of(connection, held, followers.same_options(new.video))
@@ -161,6 +163,24 @@ def _earlier(
         verdict=None if found.body is None else load_verdict(found.body),
         replayed=True,
     )
+
+
+def _by_a_person(connection: Connection, held: OpenJob) -> Verdict | None:
+    """What a person decided on these bytes outranks the models, whatever the policy: the newest
+    such decision that is in force, as the answer for the new item."""
+    query = (
+        select(verdicts.c.body)
+        .join(item, item.c.current_verdict == verdicts.c.id)
+        .where(
+            item.c.tenant == held.tenant,
+            item.c.media_id == held.media_id,
+            verdicts.c.decided_by == "person",
+        )
+        .order_by(verdicts.c.id.desc())
+        .limit(1)
+    )
+    body = connection.execute(query).scalar_one_or_none()
+    return None if body is None else followers.passed_on(load_verdict(body), held)
 
 
 def _duplicate(

@@ -34,6 +34,10 @@ from moderation.store.columns import metadata as metadata
 from moderation.store.live_tables import alert as alert
 from moderation.store.live_tables import stream as stream
 from moderation.store.live_tables import stream_lease as stream_lease
+from moderation.store.review_tables import account as account
+from moderation.store.review_tables import review as review
+from moderation.store.review_tables import review_decision as review_decision
+from moderation.store.review_tables import session as session
 
 media = Table(
     "media",
