@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WRITE: Final = "media:write"
 READ: Final = "results:read"
+REVIEW: Final = "review:write"
 ADMIN: Final = "admin"
 
 KEY_TTL_S: Final = 3.0
@@ -35,7 +36,7 @@ bearer = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
     description="An API key. Scopes: `media:write` submits, cancels and deletes, `results:read` "
-    "reads, `admin` may do all of it.",
+    "reads, `review:write` decides, `admin` may do all of it.",
 )
 
 
@@ -126,3 +127,4 @@ def charge(request: Request, gateway: Gateway, key: KeyRow, cost: int = 1) -> No
 
 WriteKey = Annotated[KeyRow, Security(require(WRITE))]
 ReadKey = Annotated[KeyRow, Security(require(READ))]
+ReviewKey = Annotated[KeyRow, Security(require(REVIEW))]

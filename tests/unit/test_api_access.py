@@ -31,8 +31,16 @@ KEYED = [
     ("GET", "/v1/streams/stream_" + "0" * 32 + "/alerts"),
     ("GET", "/v1/streams/stream_" + "0" * 32 + "/events"),
     ("GET", "/v1/events?seconds=0"),
+    ("GET", "/v1/reviews"),
+    ("GET", "/v1/reviews/counts"),
+    ("POST", "/v1/reviews/next"),
+    ("PUT", "/v1/reviews/item_" + "0" * 32 + "/claim"),
+    ("DELETE", "/v1/reviews/item_" + "0" * 32 + "/claim"),
+    ("GET", "/v1/reviews/item_" + "0" * 32 + "/decisions"),
+    ("POST", "/v1/reviews/item_" + "0" * 32 + "/decision"),
+    ("DELETE", "/v1/reviews/decisions/decision_" + "0" * 32),
 ]
-WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PATCH", "DELETE")}
+WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PUT", "PATCH", "DELETE")}
 
 
 @pytest.fixture
@@ -61,7 +69,9 @@ def test_an_over_long_key_is_401(gate: Gate) -> None:
 
 @pytest.mark.parametrize(("method", "path"), KEYED)
 def test_each_route_needs_its_scope(gate: Gate, method: str, path: str) -> None:
-    needed = "media:write" if (method, path) in WRITES else "results:read"
+    needed = "results:read"
+    if (method, path) in WRITES:
+        needed = "review:write" if path.startswith("/v1/reviews") else "media:write"
     scopes = {"media:write", "results:read", "review:write"} - {needed}
     if path == "/metrics":
         scopes = scopes | {"results:read"}
