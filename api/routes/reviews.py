@@ -88,8 +88,8 @@ async def list_reviews(
     limit: params.Limit = DEFAULT_LIMIT,
     after: After = None,
 ) -> Response:
-    """In the order in which people should look: urgent ones first, then by age, where what is likely
-    to be bad counts as older. `state=decided` lists what people have done."""
+    """In the order in which people should look: urgent ones first, then by age, where what is
+    likely to be bad counts as older. `state=decided` lists what people have done."""
     found = await in_thread(reviews.queue, gateway.db, key.tenant, flt, limit=limit, after=after)
     rows = [Review.of(row) for row in found.rows]
     return _json(ReviewPage(reviews=rows, next_after=found.next_after))

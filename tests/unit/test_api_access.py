@@ -43,6 +43,12 @@ KEYED = [
 WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PUT", "PATCH", "DELETE")}
 
 
+def scope_of(method: str, path: str) -> str:
+    if (method, path) not in WRITES:
+        return "results:read"
+    return "review:write" if path.startswith("/v1/reviews") else "media:write"
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[Gate]:
     with running(tmp_path / "home") as gate:
@@ -69,9 +75,7 @@ def test_an_over_long_key_is_401(gate: Gate) -> None:
 
 @pytest.mark.parametrize(("method", "path"), KEYED)
 def test_each_route_needs_its_scope(gate: Gate, method: str, path: str) -> None:
-    needed = "results:read"
-    if (method, path) in WRITES:
-        needed = "review:write" if path.startswith("/v1/reviews") else "media:write"
+    needed = scope_of(method, path)
     scopes = {"media:write", "results:read", "review:write"} - {needed}
     if path == "/metrics":
         scopes = scopes | {"results:read"}
@@ -81,7 +85,7 @@ def test_each_route_needs_its_scope(gate: Gate, method: str, path: str) -> None:
 
 @pytest.mark.parametrize(("method", "path"), KEYED)
 def test_the_scope_and_admin_let_in(gate: Gate, method: str, path: str) -> None:
-    needed = "media:write" if (method, path) in WRITES else "results:read"
+    needed = scope_of(method, path)
     if path != "/metrics":
         mine = gate.client.request(method, path, headers=gate.stack.key(needed))
         assert mine.status_code not in (401, 403)
