@@ -69,7 +69,7 @@ def test_the_queue_is_listed_in_pages_and_counted(gate: Gate) -> None:
         ("min_score=0.7&source=feed", 0),
         ("kind=video", 0),
         ("state=decided", 0),
-        ("policy=default@1", 2),
+        ("policy_ref=default@1", 2),
         ("since=2099-01-01T00:00:00Z", 0),
         (f"sha256={'0' * 64}", 0),
         ("escalated=true", 0),
