@@ -55,11 +55,11 @@ class Review(_Answer):
 
     item_id: str
     state: Literal["open", "decided", "settled"]
-    label: str | None
-    score: float | None
+    label: str | None = None
+    score: float | None = None
     escalated: bool
-    claimed_by: str | None
-    claim_until: datetime | None
+    claimed_by: str | None = None
+    claim_until: datetime | None = None
     created: datetime
 
     @classmethod
@@ -80,7 +80,9 @@ class ReviewPage(_Answer):
     """In the order in which they are to be looked at."""
 
     reviews: list[Review]
-    next_after: str | None = Field(description="`after` of the next page; null: there is none")
+    next_after: str | None = Field(
+        default=None, description="`after` of the next page; null: there is none"
+    )
 
 
 class ReviewCounts(_Answer):
@@ -90,7 +92,7 @@ class ReviewCounts(_Answer):
     escalated: int
     mine: int
     by_label: dict[str, int]
-    oldest: datetime | None
+    oldest: datetime | None = None
 
     @classmethod
     def of(cls, found: QueueCounts) -> Self:
@@ -110,12 +112,12 @@ class Made(_Answer):
     item_id: str
     actor: str
     action: Action
-    label: str | None
-    note: str | None
+    label: str | None = None
+    note: str | None = None
     labels: dict[str, str]
-    seconds: float | None
+    seconds: float | None = None
     created: datetime
-    undone: datetime | None
+    undone: datetime | None = None
 
     @classmethod
     def of(cls, row: DecisionRow) -> Self:
