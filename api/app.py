@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import openapi, problems, tus
+from api import console, openapi, problems, tus
 from api.auth import Keyring
 from api.deps import (
     MAX_READERS,
@@ -156,6 +156,7 @@ def create_app(
         health,
     ):
         app.include_router(routes.router)
+    console.install(app)
     problems.install(app)
     openapi.install(app, policies)
     app.add_middleware(tus.Tus)

@@ -36,6 +36,8 @@ PROBE_THREADS: Final = 2
 FETCH_THREADS: Final = 16
 FILM_THREADS: Final = 4
 EVENT_THREADS: Final = 4
+PASSWORD_THREADS: Final = 2
+"""Each takes 64 MiB while it looks at a password."""
 MAX_READERS: Final = 500
 """Requests that read events as they come, in one process."""
 
@@ -89,7 +91,7 @@ class Threads:
     own kind of request alone. Submissions and reads use the event loop's own share.
 
     films: videos are read from URLs. stores: videos go to the media store. events: those who read
-    them as they come.
+    them as they come. passwords: people sign in.
     """
 
     probes: anyio.CapacityLimiter = field(
@@ -106,6 +108,9 @@ class Threads:
     )
     events: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(EVENT_THREADS)
+    )
+    passwords: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(PASSWORD_THREADS)
     )
 
 

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import Annotated, Final
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from api import derived
 from api.auth import ReadKey
 from api.deps import Gateway, GatewayDep, in_thread
 from api.problems import request_id_of
-from api.ranges import SAFE, AskedRange, stored
+from api.ranges import SAFE, AskedRange
 from api.schemas import evidence as shapes
 from api.schemas import params
 from api.schemas.evidence import Evidence, Scores, SegmentEvidence, Series, Still, Thresholds
 from api.schemas.problems import KEYED, RETRY_AFTER, problems
-from moderation.errors import BrokerError, MediaError, NotFoundError
-from moderation.store import derivatives, evidence
-from moderation.store.derivatives import DerivativeRow, DerivativeState
+from moderation.store import evidence
 from moderation.store.evidence import Shown
 from moderation.store.records import PackedScores
-from moderation.tasks.messages import DERIVE, JobMessage
 from moderation.types import Segment
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/items", tags=["evidence"])
 
-RETRY_AFTER_S: Final = 2
-NAME: Final = r"^(proxy\.mp4|(frame-[0-9]{1,9}|picture)(-blur)?\.webp)$"
 
 Name = Annotated[
     str,
     Path(
-        pattern=NAME,
+        pattern=derived.NAME,
         description="`proxy.mp4`, `frame-<milliseconds>.webp` and `frame-<milliseconds>-blur.webp` "
         "of a video, `picture.webp` and `picture-blur.webp` of a picture",
         examples=["frame-13200-blur.webp"],
@@ -102,69 +94,16 @@ async def get_derivative(
 ) -> Response:
     """Made when it is first asked for, and kept until the item is deleted. 422 with the reason
     when it cannot be made, as of a damaged file."""
-    found = await in_thread(evidence.shown, gateway.db, key.tenant, item_id)
-    check_name(found, name)
-    seconds = min(wait, gateway.settings.wait_max)
-    row = await _made_within(gateway, key.tenant, item_id, name, seconds)
-    if row.state is DerivativeState.FAILED:
-        code, _, detail = (row.error or "").partition(": ")
-        raise MediaError(f"It cannot be made: {detail}.", code=code or "corrupt")
-    if row.blob_key is None or row.media_type is None or row.size is None:
-        return Response(status_code=202, headers={"Retry-After": str(RETRY_AFTER_S)})
-    return await stored(
+    return await derived.give(
         gateway,
-        row.blob_key,
-        row.size,
-        asked,
-        media_type=row.media_type,
+        key.tenant,
+        item_id,
+        name,
+        wait_s=min(wait, gateway.settings.wait_max),
+        asked=asked,
         headers=SAFE,
         request_id=request_id_of(request.scope),
     )
-
-
-def check_name(found: Shown, name: str) -> None:
-    """Raises NotFoundError for what this medium cannot have."""
-    of_image = name.startswith("picture")
-    if of_image != (found.kind == "image"):
-        raise NotFoundError(f"A medium of kind {found.kind} has nothing called {name}.")
-    if name.startswith("frame-") and found.duration_s is not None:
-        time_s = int(name.removeprefix("frame-").partition("-")[0].partition(".")[0]) / 1000
-        if time_s > found.duration_s:
-            raise NotFoundError(f"The video ends at {found.duration_s:.3f} s.")
-
-
-async def _made_within(
-    gateway: Gateway, tenant: str, item_id: str, name: str, seconds: float
-) -> DerivativeRow:
-    """The derivative as it is after at most `seconds`; asked for, where nobody has yet."""
-    row, first = await in_thread(derivatives.want, gateway.db, tenant, item_id, name)
-    if row.state.ended:
-        return row
-    until = time.monotonic() + seconds
-    with gateway.listener.register(row.id) as waiter:
-        if first:
-            await in_thread(_send, gateway, row.id)
-        current = await in_thread(derivatives.get, gateway.db, row.id)
-        with gateway.metrics.waits.track_inprogress():
-            while (
-                current is not None
-                and not current.state.ended
-                and (left := until - time.monotonic()) > 0
-                and not gateway.stopping.is_set()
-            ):
-                await waiter.wait(left)
-                current = await in_thread(derivatives.get, gateway.db, row.id)
-    if current is None:
-        raise NotFoundError(f"There is no item {item_id} any more.")
-    return current
-
-
-def _send(gateway: Gateway, derivative_id: str) -> None:
-    """A hint: workers also look by themselves."""
-    try:
-        gateway.producer.enqueue(JobMessage(DERIVE, derivative_id))
-    except BrokerError as error:
-        log.info("derivative %s is found by the workers: %s", derivative_id, error)
 
 
 def _evidence(found: Shown) -> Evidence:

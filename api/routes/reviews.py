@@ -33,6 +33,7 @@ from api.schemas.reviews import (
 from api.submitting import as_json
 from moderation.store import decisions, items, reviews
 from moderation.store.review_records import ReviewFilter, ReviewState
+from moderation.types import Decision
 
 router = APIRouter(prefix="/v1/reviews", tags=["reviews"])
 
@@ -41,6 +42,7 @@ DEFAULT_LIMIT = 50
 
 def asked(
     state: ReviewState | None = ReviewState.OPEN,
+    decision: Decision | None = None,
     label: params.Label = None,
     source: params.Source = None,
     data_id: params.DataId = None,
@@ -58,6 +60,7 @@ def asked(
     bounded = min_score is not None or max_score is not None
     return ReviewFilter(
         state=state,
+        decision=decision,
         label=label,
         source=source,
         data_id=data_id,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, TypeVar
@@ -34,13 +32,10 @@ from api.schemas.streams import (
     StreamPatch,
 )
 from api.submitting import as_json, policy_named
-from moderation import fetch
-from moderation.errors import BrokerError, NotFoundError
-from moderation.policy import Policy
+from api.watching import announced, create
+from moderation.errors import NotFoundError
 from moderation.store import alerts, streams
-from moderation.store.live_records import AlertState, NewStream, StreamChanges, StreamRow
-from moderation.store.records import KeyRow
-from moderation.tasks.messages import DELIVER, JobMessage
+from moderation.store.live_records import AlertState, StreamChanges, StreamRow
 from moderation.types import StreamState
 
 log = logging.getLogger(__name__)
@@ -77,7 +72,7 @@ async def post_stream(
     refuse_when_fetching_is_off(gateway)
     policy = policy_named(gateway, body.policy)
     # Hosts are resolved, which may be slow.
-    call = partial(_create, gateway, key, body, policy, idempotency_key)
+    call = partial(create, gateway, key.tenant, body, policy, idempotency_key)
     row = await in_share(gateway.threads.fetches, call)
     return _respond(row, status=201, headers={"Location": f"/v1/streams/{row.id}"})
 
@@ -195,7 +190,7 @@ async def patch_stream(
         desired=body.desired,
     )
     call = partial(streams.change, gateway.db, key.tenant, stream_id, changes)
-    row = await in_thread(_announced, gateway, stream_id, call)
+    row = await in_thread(announced, gateway, stream_id, call)
     return _respond(row)
 
 
@@ -209,7 +204,7 @@ async def patch_stream(
 async def delete_stream(gateway: GatewayDep, key: WriteKey, stream_id: StreamId) -> Response:
     """Its open alerts are closed, and its credentials are forgotten. The audit keeps who did it."""
     call = partial(streams.remove, gateway.db, key.tenant, stream_id, actor=key.id)
-    await in_thread(_announced, gateway, stream_id, call)
+    await in_thread(announced, gateway, stream_id, call)
     return Response(status_code=204)
 
 
@@ -218,44 +213,6 @@ async def _body(request: Request, model: type[Body]) -> Body:
     if kind != bodies.JSON:
         raise bodies.unsupported(kind, bodies.JSON)
     return await bodies.read_json(request, model)
-
-
-def _create(
-    gateway: Gateway, key: KeyRow, body: StreamBody, policy: Policy, idempotency_key: str | None
-) -> StreamRow:
-    settings = gateway.settings
-    shown = gateway.source(body.url, settings)
-    for url in (body.callback_url, body.cut_callback_url):
-        if url is not None:
-            fetch.check_url(url, settings.fetch_allow)
-    new = NewStream(
-        tenant=key.tenant,
-        url=body.url,
-        shown=shown,
-        policy=policy,
-        interval_ms=body.interval_ms,
-        hold_s=body.hold_s,
-        priority=body.priority,
-        data_id=body.data_id,
-        callback_url=body.callback_url,
-        cut_callback_url=body.cut_callback_url,
-        idempotency_key=idempotency_key,
-        request_hash=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
-    )
-    row = streams.create(gateway.db, new)
-    gateway.waker.wake(row.id)
-    return row
-
-
-def _announced(gateway: Gateway, stream_id: str, change: Callable[[], T]) -> T:
-    """Make a change, then wake who reads the stream's events, and say that callbacks are due."""
-    outcome = change()
-    gateway.waker.wake(stream_id)
-    try:
-        gateway.producer.enqueue(JobMessage(DELIVER, stream_id))
-    except BrokerError as error:
-        log.info("callbacks of %s are left to the deliverer: %s", stream_id, error)
-    return outcome
 
 
 def _detail(gateway: Gateway, tenant: str, stream_id: str) -> Response:

@@ -19,6 +19,7 @@ from moderation.cli import (
     scan,
     thresholds,
     train,
+    users,
     version,
     weights,
 )
@@ -36,6 +37,7 @@ def build() -> typer.Typer:
     app.command("worker")(processes.worker)
     app.add_typer(weights.group, name="weights")
     app.add_typer(keys.group, name="keys")
+    app.add_typer(users.group, name="users")
     app.command("doctor")(doctor.doctor)
     app.command("config")(config.config)
     app.command("eval")(evaluate.evaluate)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moderation.cli.database import opened
 from moderation.cli.out import Config, Json, answer, new_group, note, table
-from moderation.errors import ConfigError
 
 if TYPE_CHECKING:
-    from moderation.store.engine import Database
     from moderation.store.records import KeyRow
 
 group = new_group("API keys. A key's secret is shown once and stored as a hash.")
@@ -35,7 +31,7 @@ def create(
     """Make a key and print it: the only time it is shown."""
     from moderation.store.keys import create_key
 
-    with _database(settings_file) as db:
+    with opened(settings_file) as db:
         row, secret = create_key(
             db, tenant=tenant, name=name, scopes=frozenset(scope or DEFAULT_SCOPES)
         )
@@ -51,7 +47,7 @@ def list_(settings_file: Config = None, json: Json = False) -> None:
     """All keys, without their secrets."""
     from moderation.store.keys import list_keys
 
-    with _database(settings_file) as db:
+    with opened(settings_file) as db:
         rows = list_keys(db)
     if json:
         answer([_public(row) for row in rows])
@@ -81,33 +77,12 @@ def revoke(
     """Refuse a key from now on."""
     from moderation.store.keys import revoke_key
 
-    with _database(settings_file) as db:
+    with opened(settings_file) as db:
         revoke_key(db, key_id)
     if json:
         answer({"id": key_id, "revoked": True})
     else:
         note(f"key {key_id} is revoked")
-
-
-@contextmanager
-def _database(settings_file: Path | None) -> Iterator[Database]:
-    """The configured database with today's schema; made when there is none yet."""
-    from moderation.settings import load_settings
-    from moderation.store.engine import migrate, open_database, schema_is_current
-
-    settings = load_settings(settings_file)
-    if settings.database_url is None:
-        try:
-            settings.home.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot use the data folder {settings.home}: {error}") from error
-    db = open_database(settings.database)
-    try:
-        if not schema_is_current(db):
-            migrate(settings.database)
-        yield db
-    finally:
-        db.close()
 
 
 def _public(row: KeyRow) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.ids import new_id
@@ -149,6 +149,18 @@ def of_item(db: Database, tenant: str, item_id: str) -> list[DecisionRow]:
     )
     with db.connect() as connection:
         return [_row(row) for row in connection.execute(query).mappings()]
+
+
+def count(db: Database, tenant: str, actor: str, *, since: datetime) -> int:
+    """How many somebody made, and did not take back. Raises StoreError."""
+    query = select(func.count()).where(
+        review_decision.c.tenant == tenant,
+        review_decision.c.actor == actor,
+        review_decision.c.created >= since,
+        review_decision.c.undone.is_(None),
+    )
+    with db.connect() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def judged(before: Verdict, choice: Choice) -> Verdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, RowMapping, exists, select
 
 from moderation.errors import NotFoundError
@@ -46,6 +48,14 @@ def get_item(db: Database, tenant: str, item_id: str) -> ItemRow:
     if row is None:
         raise NotFoundError(f"There is no item {item_id}.")
     return _item_row(row)
+
+
+def by_ids(db: Database, tenant: str, item_ids: Sequence[str]) -> dict[str, ItemRow]:
+    """Those of the items that there are, by id. Raises StoreError."""
+    query = _ITEMS.where(item.c.tenant == tenant, item.c.id.in_(item_ids))
+    with db.connect() as connection:
+        rows = connection.execute(query).mappings().all()
+    return {row["id"]: _item_row(row) for row in rows}
 
 
 def history(db: Database, tenant: str, item_id: str) -> list[Verdict]:

@@ -80,10 +80,11 @@ class ReviewRow:
 
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """All that are given must hold. scores: least and highest, both included. unclaimed: nobody
-    else has it now."""
+    """All that are given must hold. decision: of the verdict in force. scores: least and highest,
+    both included."""
 
     state: ReviewState | None = ReviewState.OPEN
+    decision: Decision | None = None
     label: str | None = None
     source: str | None = None
     data_id: str | None = None

@@ -154,6 +154,14 @@ def release(db: Database, tenant: str, actor: str, item_id: str) -> bool:
         return connection.execute(update(review).where(*mine).values(freed)).rowcount > 0
 
 
+def release_all(db: Database, tenant: str, actor: str) -> int:
+    """Gives back all that somebody has claimed; how many. Raises StoreError."""
+    mine = (review.c.tenant == tenant, review.c.claimed_by == actor)
+    freed = {"claimed_by": None, "claim_until": None, "claimed": None}
+    with db.begin() as connection:
+        return connection.execute(update(review).where(*mine).values(freed)).rowcount
+
+
 def lock(connection: Connection, tenant: str, item_id: str) -> ReviewRow | None:
     """Locks the entry of an item; None where it has none."""
     query = (
@@ -221,6 +229,7 @@ def _matching(tenant: str, flt: ReviewFilter) -> Select[Any]:
     if flt.scores is not None:
         query = query.where(review.c.score.between(*flt.scores))
     of_item = {
+        item.c.decision: None if flt.decision is None else flt.decision.value,
         item.c.source: flt.source,
         item.c.data_id: flt.data_id,
         item.c.stream_id: flt.stream_id,

@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 
 from moderation.aggregate import Frame
 from moderation.analyse_video import VideoAnalysis
-from moderation.cli.html.evidence import Curve, Evidence, Picture, curves, thin
+from moderation.cli.html.evidence import Evidence, Picture
 from moderation.cli.html.gather import moments, of_video
 from moderation.cli.html.page import ROOM, Basis, Report
-from moderation.cli.html.timeline import LEFT, RIGHT, clock, draw
+from moderation.curves import Curve, curves, thin
 from moderation.errors import ConfigError, MediaError
 from moderation.film import Film, conclude
 from moderation.policy import Policy, Rule
 from moderation.rolling import Passage
 from moderation.stills import webp
+from moderation.timeline import LEFT, RIGHT, clock, draw
 from moderation.types import (
     Coverage,
     Decision,

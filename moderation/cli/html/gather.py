@@ -9,14 +9,15 @@ from typing import Final
 
 from moderation.analyse import Analysis
 from moderation.analyse_video import VideoAnalysis
-from moderation.cli.html.evidence import Evidence, Picture, curves
-from moderation.cli.html.timeline import clock
+from moderation.cli.html.evidence import Evidence, Picture
+from moderation.curves import curves
 from moderation.decoders import DecoderPool
 from moderation.errors import ModerationError
 from moderation.images import DecodePlan
 from moderation.rolling import Boxes, Passage
 from moderation.settings import Settings
 from moderation.stills import Pixels, fit, webp, whole
+from moderation.timeline import clock
 from moderation.types import InputKey, LabelScore, MediaInfo
 from moderation.video.probe import VideoInfo
 

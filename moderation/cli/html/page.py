@@ -23,10 +23,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from moderation import __version__
 from moderation.cli.html.evidence import Evidence, Picture
-from moderation.cli.html.timeline import LEFT, RIGHT, WIDTH, clock, draw
 from moderation.cli.out import printable
 from moderation.errors import ConfigError
 from moderation.policy import Policy
+from moderation.timeline import LEFT, RIGHT, WIDTH, clock, draw
 from moderation.types import Decision, Reason, Status, Verdict
 
 MAX_REASONS: Final = 20

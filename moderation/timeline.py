@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from moderation.cli.html.evidence import Curve
+from moderation.curves import Curve
 from moderation.policy import Policy, Rule
 from moderation.rolling import closing
 from moderation.types import Segment

@@ -1,0 +1,103 @@
+"""The queue's filter as it stands in an address: what a person may narrow it by."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from api.schemas.params import TEXT
+from api.schemas.reviews import LABEL
+from moderation.errors import InputError
+from moderation.store.review_records import ReviewFilter, ReviewState
+from moderation.types import Decision
+
+State = Literal["open", "decided", "settled", "all"]
+
+
+def _none(value: Any) -> Any:
+    """A field of a form that was left empty."""
+    return None if value == "" else value
+
+
+def _moment(value: Any) -> Any:
+    """`2026-01-31`, or `2026-01-31T12:00`, as in a form: UTC."""
+    if not isinstance(value, str) or not value:
+        return None
+    found = datetime.fromisoformat(value)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+Words = Annotated[str | None, BeforeValidator(_none), Field(max_length=1024, pattern=TEXT)]
+Moment = Annotated[datetime | None, BeforeValidator(_moment)]
+Score = Annotated[float | None, BeforeValidator(_none), Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class QueueFilter(BaseModel):
+    """All that are given must hold. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: Annotated[State, BeforeValidator(lambda value: value or "open")] = "open"
+    decision: Annotated[Decision | None, BeforeValidator(_none)] = None
+    label: Annotated[str | None, BeforeValidator(_none), Field(max_length=128, pattern=LABEL)] = (
+        None
+    )
+    kind: Annotated[Literal["image", "video"] | None, BeforeValidator(_none)] = None
+    source: Words = None
+    data_id: Words = None
+    policy: Words = None
+    stream_id: Words = None
+    sha256: Annotated[str | None, BeforeValidator(_none), Field(pattern=r"^[0-9a-fA-F]{64}$")] = (
+        None
+    )
+    since: Moment = None
+    until: Moment = None
+    min_score: Score = None
+    max_score: Score = None
+    escalated: Annotated[bool | None, BeforeValidator(_none)] = None
+
+    @classmethod
+    def of(cls, values: dict[str, str]) -> Self:
+        """Raises InputError."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            names = ", ".join(sorted({str(one["loc"][0]) for one in error.errors()}))
+            raise InputError(f"The filter cannot be read: {names}.") from error
+
+    @property
+    def query(self) -> str:
+        """As it stands in an address, what is as usual left out."""
+        told = self.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        return urlencode({name: _text(value) for name, value in sorted(told.items())})
+
+    @property
+    def narrowed(self) -> int:
+        """How many conditions it has."""
+        return len(self.model_dump(exclude_defaults=True, exclude_none=True))
+
+    def stored(self) -> ReviewFilter:
+        bounded = self.min_score is not None or self.max_score is not None
+        high = 1.0 if self.max_score is None else self.max_score
+        return ReviewFilter(
+            state=None if self.state == "all" else ReviewState(self.state),
+            decision=self.decision,
+            label=self.label,
+            kind=self.kind,
+            source=self.source,
+            data_id=self.data_id,
+            policy=self.policy,
+            stream_id=self.stream_id,
+            sha256=None if self.sha256 is None else self.sha256.lower(),
+            since=self.since,
+            until=self.until,
+            scores=(self.min_score or 0.0, high) if bounded else None,
+            escalated=self.escalated,
+        )
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
