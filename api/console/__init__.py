@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import FastAPI
 
 from api.console.access import PATH
 from api.console.routes import account, audit, item, media, queue, session, streams, users
 
+ROUTERS: Final = tuple(
+    module.router for module in (session, queue, item, media, streams, account, users, audit)
+)
+
 
 def install(app: FastAPI) -> None:
     """Adds the pages; they are no part of the API's document."""
-    for routes in (session, queue, item, media, streams, account, users, audit):
-        app.include_router(routes.router, prefix=PATH, include_in_schema=False)
+    for router in ROUTERS:
+        app.include_router(router, prefix=PATH, include_in_schema=False)

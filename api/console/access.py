@@ -88,6 +88,7 @@ def visitor(role: Role) -> Callable[..., Awaitable[Visitor]]:
         gateway: Gateway = state.gateway
         found: SignedIn = await in_thread(sessions.find, gateway.db, secret)
         who = Visitor(found.account, found.key, secret)
+        request.state.visitor = who  # for pages that tell of an error
         if request.method not in SAFE_METHODS:
             from_our_own_page(request)
             await _check_csrf(request, who)

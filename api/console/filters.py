@@ -17,22 +17,15 @@ from moderation.types import Decision
 State = Literal["open", "decided", "settled", "all"]
 
 
-def _none(value: Any) -> Any:
-    """A field of a form that was left empty."""
-    return None if value == "" else value
-
-
 def _moment(value: Any) -> Any:
     """`2026-01-31`, or `2026-01-31T12:00`, as in a form: UTC."""
-    if not isinstance(value, str) or not value:
-        return None
-    found = datetime.fromisoformat(value)
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-Words = Annotated[str | None, BeforeValidator(_none), Field(max_length=1024, pattern=TEXT)]
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-Score = Annotated[float | None, BeforeValidator(_none), Field(ge=0, le=1, allow_inf_nan=False)]
+Words = Annotated[str, Field(max_length=1024, pattern=TEXT)] | None
+Moment = Annotated[datetime, BeforeValidator(_moment)] | None
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None
 
 
 class QueueFilter(BaseModel):
@@ -40,30 +33,27 @@ class QueueFilter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    state: Annotated[State, BeforeValidator(lambda value: value or "open")] = "open"
-    decision: Annotated[Decision | None, BeforeValidator(_none)] = None
-    label: Annotated[str | None, BeforeValidator(_none), Field(max_length=128, pattern=LABEL)] = (
-        None
-    )
-    kind: Annotated[Literal["image", "video"] | None, BeforeValidator(_none)] = None
+    state: State = "open"
+    decision: Decision | None = None
+    label: Annotated[str, Field(max_length=128, pattern=LABEL)] | None = None
+    kind: Literal["image", "video"] | None = None
     source: Words = None
     data_id: Words = None
     policy: Words = None
     stream_id: Words = None
-    sha256: Annotated[str | None, BeforeValidator(_none), Field(pattern=r"^[0-9a-fA-F]{64}$")] = (
-        None
-    )
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
     since: Moment = None
     until: Moment = None
     min_score: Score = None
     max_score: Score = None
-    escalated: Annotated[bool | None, BeforeValidator(_none)] = None
+    escalated: bool | None = None
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Self:
-        """Raises InputError."""
+        """From the query of an address; fields of a form that were left empty ask for nothing. Raises
+        InputError."""
         try:
-            return cls.model_validate(values)
+            return cls.model_validate({name: value for name, value in values.items() if value})
         except ValidationError as error:
             names = ", ".join(sorted({str(one["loc"][0]) for one in error.errors()}))
             raise InputError(f"The filter cannot be read: {names}.") from error

@@ -16,12 +16,12 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import RedirectResponse, Response
 
-from api.console.access import PATH, ForgeryError, Visitor
+from api.console.access import PATH, Visitor
 from api.console.preferences import Preferences
 from api.console.words import LANGUAGES, translate
 from api.problems import problem_for, request_id_of
 from moderation import __version__
-from moderation.errors import AccessError, ModerationError
+from moderation.errors import AccessError, ModerationError, ScopeError
 
 SECURITY: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -50,14 +50,15 @@ class ConsoleRoute(APIRoute):
         async def handler(request: Request) -> Response:
             try:
                 return await inner(request)
-            except AccessError as error:
-                return _to_sign_in(request, error)
+            except ScopeError as error:
+                return error_page(request, 403, error.message)
+            except AccessError:
+                return _to_sign_in(request)
             except RequestValidationError:
                 return error_page(request, 404, "There is nothing at this address.")
             except ModerationError as error:
                 problem = problem_for(error, request_id_of(request.scope))
-                status = 403 if isinstance(error, ForgeryError) else problem.status
-                return error_page(request, status, problem.detail or problem.title)
+                return error_page(request, problem.status, problem.detail or problem.title)
 
         return handler
 
@@ -86,7 +87,8 @@ def render(
 
 
 def error_page(request: Request, status: int, words: str) -> Response:
-    return render(request, "error.html", None, status=status, words=words)
+    who = getattr(request.state, "visitor", None)
+    return render(request, "error.html", who, status=status, words=words)
 
 
 def see(path: str, **query: str | None) -> Response:
@@ -152,7 +154,7 @@ def ago(when: datetime, now: datetime) -> str:
     return f"{passed} s"
 
 
-def _to_sign_in(request: Request, error: AccessError) -> Response:
+def _to_sign_in(request: Request) -> Response:
     here = request.url.path
     if request.url.query:
         here = f"{here}?{request.url.query}"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from api.console import links
 from api.console.access import Visitor
 from moderation.curves import MAX_POINTS, Curve, thin
@@ -151,12 +153,14 @@ def curves(packed: Sequence[PackedScores]) -> list[Curve]:
     found: dict[str, Curve] = {}
     for one in packed:
         order = one.times.argsort(kind="stable")
-        times = one.times[order]
+        times, values = one.times[order], one.values[order]
+        unseen = np.isnan(values).all(axis=1)
         for number, label in enumerate(one.labels):
-            column = one.values[order, number]
+            # A model that skips a moment that others have seen breaks no line.
+            kept = unseen | ~np.isnan(values[:, number])
             points = [
-                (float(time_s), None if score != score else float(score))
-                for time_s, score in zip(times, column, strict=True)
+                (float(time_s), None if np.isnan(score) else float(score))
+                for time_s, score in zip(times[kept], values[kept, number], strict=True)
             ]
             found[label] = Curve(label, thin(points, MAX_POINTS))
     return [found[label] for label in sorted(found)]

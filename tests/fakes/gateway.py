@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,8 @@ class Client:
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=60.0,
         )
+        # Tests send the cookies that they mean.
+        self._http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._portal = portal
         self.get = partial(self.request, "GET")
         self.post = partial(self.request, "POST")

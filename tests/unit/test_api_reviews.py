@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from moderation.store import items, jobs
+from moderation.store import items
 from moderation.store.submit import submit
 from moderation.types import Decision
-from tests.contract.store_data import new_item, result_for
+from tests.contract.store_data import new_item
+from tests.fakes.browsing import waiting
 from tests.fakes.gateway import Gate, running
 
 BLOCK = {"action": "block", "label": "porn.explicit", "note": "for colleagues alone"}
@@ -26,16 +26,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 
 def make(gate: Gate, content: object, score: float = 0.6, **changes: Any) -> str:
-    """An item of which the models want a person to decide."""
-    db = gate.stack.db
-    found = submit(db, new_item(content, **changes))
-    claimed = jobs.claim(db, found.job_id, owner="w", lease_s=30.0)
-    assert claimed is not None
-    done = result_for(claimed, Decision.REVIEW)
-    reasons = [one.model_copy(update={"score": score}) for one in done.verdict.reasons]
-    done = replace(done, verdict=done.verdict.model_copy(update={"reasons": reasons}))
-    assert jobs.finish(db, claimed, done)
-    return found.item_id
+    return waiting(gate.stack.db, content, score, **changes)
 
 
 def told(answer: httpx.Response, status: int = 200) -> dict[str, Any]:

@@ -16,9 +16,8 @@
     if (!place) return;
     const open = revealed || held;
     if (open) {
-      for (const image of all("img.clear", place)) {
-        if (!image.src && image.dataset.src) image.src = image.dataset.src;
-        image.hidden = false;
+      for (const image of all("image.clear", place)) {
+        if (!image.getAttribute("href")) image.setAttribute("href", image.dataset.href);
       }
       count();
     }
@@ -45,10 +44,6 @@
   function jump(time) {
     const video = film();
     if (!video) return;
-    if (video.preload === "none") {
-      video.preload = "auto";
-      video.load();
-    }
     const go = () => {
       video.currentTime = Math.min(Math.max(0, time), video.duration || time);
     };
@@ -75,6 +70,11 @@
     };
     for (const name of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(name, update);
     video.addEventListener("play", count);
+    // A film that is being made is there some seconds later.
+    let tries = 0;
+    video.addEventListener("error", () => {
+      if (++tries <= 30) setTimeout(() => video.isConnected && video.load(), 2000);
+    });
   }
 
   function step(by) {
