@@ -50,8 +50,8 @@ class QueueFilter(BaseModel):
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Self:
-        """From the query of an address; fields of a form that were left empty ask for nothing. Raises
-        InputError."""
+        """From the query of an address; fields of a form that were left empty ask for nothing.
+        Raises InputError."""
         try:
             return cls.model_validate({name: value for name, value in values.items() if value})
         except ValidationError as error:

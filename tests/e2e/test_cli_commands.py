@@ -322,3 +322,39 @@ def _answers(url: str, *, within_s: float) -> bool:
         except OSError:
             time.sleep(0.1)
     return False
+
+
+class TestUsers:
+    def test_made_listed_changed(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        made = moderation("users", "create", "anna", "--role", "admin", "--json", home=home)
+        told = made.json()
+        assert (made.code, told["name"], told["role"]) == (0, "anna", "admin")
+        assert len(told["password"]) >= 16
+        again = moderation("users", "create", "anna", home=home)
+        assert (again.code, again.out) == (2, "")
+        assert "anna" in again.err
+        assert moderation("users", "create", "ben", home=home).out.strip()
+        changed = moderation("users", "change", "ben", "--role", "lead", "--disable", home=home)
+        assert (changed.code, changed.out) == (0, "")
+        rows = moderation("users", "list", "--json", home=home).json()
+        assert [(row["name"], row["role"], row["disabled"]) for row in rows] == [
+            ("anna", "admin", False),
+            ("ben", "lead", True),
+        ]
+        assert "password" not in str(rows)
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("create", "Anna!"),
+            ("create", "anna", "--role", "king"),
+            ("create", "anna", "--password-stdin"),
+            ("change", "anna"),
+            ("change", "nobody", "--disable"),
+        ],
+    )
+    def test_what_cannot_be_is_one_line(self, tmp_path: Path, words: tuple[str, ...]) -> None:
+        done = moderation("users", *words, home=tmp_path / "home")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.count("\n") == 1

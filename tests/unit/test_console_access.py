@@ -19,6 +19,7 @@ from tests.fakes.gateway import Gate, running
 
 OPEN = {
     ("GET", "/console"),
+    ("GET", "/console/"),
     ("GET", "/console/sign-in"),
     ("POST", "/console/sign-in"),
     ("GET", "/console/static/{name}"),

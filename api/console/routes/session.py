@@ -21,6 +21,7 @@ LONGEST_PASSWORD = 256
 
 
 @router.get("")
+@router.get("/")
 async def start() -> Response:
     return pages.see("/queue")
 

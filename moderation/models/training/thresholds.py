@@ -177,12 +177,13 @@ def minimise(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Curve:
     """One label: cuts (k,), its positives' distinct scores, rising; recall (k,) at each;
-    ordinary (m,) scores."""
+    ordinary (m,) scores, and place (m,): how many cuts each of them reaches."""
 
     label: str
     cuts: F64
     recall: F64
     ordinary: F64
+    place: NDArray[np.int64]
 
     @classmethod
     def of(cls, positives: Positives, ordinary: Ordinary) -> _Curve:
@@ -190,17 +191,19 @@ class _Curve:
         usable = np.isfinite(positives.scores)
         cuts, place = np.unique(positives.scores[usable], return_inverse=True)
         mass = np.bincount(place, weight[usable], minlength=len(cuts))
+        scores = ordinary.scores.get(positives.label, np.full(len(ordinary), -np.inf))
         return cls(
             positives.label,
             cuts,
             np.cumsum(mass[::-1])[::-1] / weight.sum(),
-            ordinary.scores.get(positives.label, np.full(len(ordinary), -np.inf)),
+            scores,
+            np.searchsorted(cuts, scores, "right"),
         )
 
     def counts(self, free: Flags) -> NDArray[np.int64]:
         """Ordinary pictures among `free` that reach each cut (k,)."""
-        ordered = np.sort(self.ordinary[free])
-        return len(ordered) - np.searchsorted(ordered, self.cuts, "left")
+        of_place = np.bincount(self.place[free], minlength=len(self.cuts) + 1)
+        return of_place[::-1].cumsum()[::-1][1:]
 
     def middle(self, cut: float) -> float:
         """The threshold in the middle, in logits, between a cut and what lies next below it."""

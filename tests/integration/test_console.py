@@ -1,0 +1,343 @@
+"""The console in a browser, before the real stack: Debian's Chromium by Playwright.
+
+What people do with keys alone, in two browsers at once; every page at two widths, light and dark,
+by axe's rules; uploads in formats that no browser shows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from media import write
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
+from served import KEY, Receiver, Served, picture, until
+
+from moderation.store import accounts
+from moderation.store.engine import open_database
+from moderation.store.review_records import Role
+from tests.fakes.browsing import PASSWORD
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+POLICY = """
+id: default
+version: 1
+rules:
+  - {label: porn.explicit, review_at: 0.1, block_at: 0.999}
+  - {label: violence.weapon, review_at: 0.1, block_at: 0.999}
+"""
+PEOPLE = {"anna": Role.REVIEWER, "ben": Role.REVIEWER, "lea": Role.LEAD, "root": Role.ADMIN}
+GRAVE = ("serious", "critical")
+
+
+@dataclass
+class Seat:
+    """A page, and what it should not have done: errors in its console, requests to elsewhere."""
+
+    page: Page
+    home: str
+    wrong: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", self._asked)
+
+    def _said(self, told: ConsoleMessage) -> None:
+        if told.type in ("error", "warning"):
+            self.wrong.append(told.text)
+
+    def _asked(self, sent: Request) -> None:
+        if not sent.url.startswith(self.home):
+            self.wrong.append(sent.url)
+
+    def go(self, path: str) -> None:
+        self.page.goto(f"{self.home}/console{path}")
+
+    def press(self, key: str) -> None:
+        """A key that leads to another page."""
+        with self.page.expect_navigation():
+            self.page.keyboard.press(key)
+
+    def sign_in(self, name: str) -> None:
+        """By keys alone: the name has the focus."""
+        self.go("/")
+        self.page.keyboard.type(name)
+        self.page.keyboard.press("Tab")
+        self.page.keyboard.type(PASSWORD)
+        self.press("Enter")
+        expect(self.page.locator(".me")).to_contain_text(name)
+
+    @property
+    def item(self) -> str:
+        """The item that is shown."""
+        return str(self.page.locator("[data-item]").get_attribute("data-item"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("console")
+    (folder / "policies").mkdir()
+    (folder / "policies" / "default.yaml").write_text(POLICY)
+    served = Served(folder / "home", policy_dir=str(folder / "policies"), backend="fake")
+    served.start()
+    try:
+        db = open_database(f"sqlite:///{served.home / 'moderation.db'}")
+        for name, role in PEOPLE.items():
+            accounts.create(db, tenant="default", name=name, role=role, password=PASSWORD)
+        db.close()
+        yield served
+        served.stop()
+    finally:
+        served.destroy()
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=served.url, headers=headers, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def seat(chromium: Browser, served: Served) -> Iterator[Callable[..., Seat]]:
+    """Opens browsers of their own; at the end none of them has complained."""
+    seats: list[Seat] = []
+
+    def sit(name: str | None = None, *, width: int = 1280, **options: Any) -> Seat:
+        size = {"width": width, "height": 800}
+        context = chromium.new_context(viewport=size, **options)  # type: ignore[arg-type]
+        context.set_default_timeout(20_000)
+        seats.append(Seat(context.new_page(), served.url))
+        if name is not None:
+            seats[-1].sign_in(name)
+        return seats[-1]
+
+    yield sit
+    for one in seats:
+        one.page.context.close()
+    assert [wrong for one in seats for wrong in one.wrong] == []
+
+
+@contextmanager
+def receiving(served: Served) -> Iterator[Receiver]:
+    receiver = Receiver(lambda: (served.home / "webhook-secret").read_text().strip())
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+def sent(client: httpx.Client, data: bytes, kind: str = "images", **query: Any) -> dict[str, Any]:
+    answer = client.post(f"/v1/{kind}", params={"wait": 60} | query, content=data)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def verdict_of(client: httpx.Client, item_id: str) -> tuple[str, str]:
+    told = client.get(f"/v1/items/{item_id}").json()["verdict"]
+    return told["decision"], told["decided_by"]
+
+
+@pytest.mark.slow
+def test_a_reviewer_works_by_keys_and_every_decision_counts(
+    seat: Callable[..., Seat], served: Served, client: httpx.Client
+) -> None:
+    with receiving(served) as receiver:
+        uploads = {
+            sent(client, data, data_id=f"<b>{number}</b>", callback_url=receiver.url)["id"]: data
+            for number, data in enumerate(map(picture, range(1, 4)))
+        }
+        anna = seat("anna")
+        expect(anna.page.locator(".counts")).to_contain_text("3 open")
+        anna.press("n")
+        item = anna.item
+        clear = anna.page.locator("image.clear").first
+        expect(clear).to_have_css("visibility", "hidden")
+        anna.page.keyboard.down("Space")
+        expect(clear).to_have_css("visibility", "visible")
+        anna.page.keyboard.up("Space")
+        expect(clear).to_have_css("visibility", "hidden")
+        anna.page.keyboard.press("r")
+        expect(clear).to_have_css("visibility", "visible")
+        # The next one is claimed and loaded while this one is looked at.
+        expect(anna.page.locator("[data-ahead] img")).to_have_count(2)
+
+        anna.page.keyboard.press("p")
+        expect(anna.page.locator(".toast")).to_be_visible()
+        second = anna.item
+        assert second != item
+        assert anna.page.url.startswith(f"{served.url}/console/items/{second}?undo=")
+        assert verdict_of(client, item) == ("pass", "person")
+        anna.press("u")
+        assert anna.item == item
+        assert verdict_of(client, item) == ("review", "policy")
+
+        anna.page.keyboard.press("m")
+        anna.page.keyboard.type("pbs? are letters here")
+        anna.page.keyboard.press("Escape")
+        anna.page.keyboard.press("2")
+        anna.page.keyboard.press("b")
+        expect(anna.page.locator("[data-item]")).to_have_attribute("data-item", second)
+        assert verdict_of(client, item) == ("block", "person")
+        (_, made) = client.get(f"/v1/reviews/{item}/decisions").json()["decisions"]
+        assert (made["note"], made["action"]) == ("pbs? are letters here", "block")
+        assert made["label"] == "violence.weapon"
+
+        def told() -> list[str]:
+            events = [one for many in receiver.events.values() for one in many]
+            of_item = [one for one in events if one["data"]["id"] == item]
+            return [
+                f"{one['type']} {one['data']['decision']}"
+                for one in sorted(of_item, key=lambda one: str(one["timestamp"]))
+                if one["type"] == "item.decided"
+            ]
+
+        wanted = ["item.decided pass", "item.decided review", "item.decided block"]
+        until(lambda: told()[-3:] == wanted, 20, f"callbacks of the decisions: {told()}")
+        assert receiver.problems == []
+        again = sent(client, uploads[item])
+        assert (again["decision"], again["decided_by"]) == ("block", "person")
+        anna.press("s")
+        assert anna.item not in (item, second)
+        anna.press("q")
+        expect(anna.page.locator("h1")).to_have_text("Queue")
+
+
+@pytest.mark.slow
+def test_two_reviewers_never_have_the_same_item(
+    seat: Callable[..., Seat], client: httpx.Client
+) -> None:
+    for number in range(10, 18):
+        sent(client, picture(number))
+    anna, ben = seat("anna"), seat("ben")
+    had: list[set[str]] = [set(), set()]
+    for _ in range(3):
+        for one, mine in zip((anna, ben), had, strict=True):
+            if not mine:
+                one.press("n")
+            else:
+                before = one.item
+                one.page.keyboard.press("p")
+                expect(one.page.locator("[data-item]")).not_to_have_attribute("data-item", before)
+            mine.add(one.item)
+    assert [len(mine) for mine in had] == [3, 3]
+    assert had[0] & had[1] == set()
+
+
+@pytest.mark.slow
+def test_uploads_that_no_browser_shows_are_reviewed_like_any_other(
+    seat: Callable[..., Seat], client: httpx.Client, tmp_path: Path
+) -> None:
+    words = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=3")
+    films = {
+        "hevc.mp4": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"),
+        "film.flv": ("-c:v", "flv1"),
+        "film.avi": ("-c:v", "mpeg4"),
+    }
+    anna = seat("anna")
+    for name, codec in films.items():
+        film = write(tmp_path / name, *words, "-pix_fmt", "yuv420p", *codec)
+        item = sent(client, film.read_bytes(), "videos")["id"]
+        anna.go(f"/items/{item}")
+        video = anna.page.locator("video")
+
+        def told(what: str, video: Locator = video) -> Any:
+            return video.evaluate(f"video => video.{what}")
+
+        until(lambda told=told: told("readyState") >= 1, 30, f"{name} is loaded")
+        assert (told("paused"), told("muted"), told("videoWidth")) == (True, True, 320), name
+        assert told("duration") == pytest.approx(3, abs=0.2)
+        anna.page.keyboard.press("]")
+        until(lambda told=told: not told("seeking"), 10, f"{name} jumps")
+        before = told("currentTime")
+        anna.page.keyboard.press(".")
+        until(lambda told=told, at=before: told("currentTime") > at, 10, f"{name} steps")
+    heic = (Path(__file__).parent.parent / "data" / "rotated.heic").read_bytes()
+    anna.go(f"/items/{sent(client, heic)['id']}")
+    anna.page.keyboard.press("r")
+    expect(anna.page.locator("image.clear")).to_have_css("visibility", "visible")
+    size = anna.page.evaluate(
+        """async () => {
+          const image = new Image();
+          image.src = document.querySelector("image.clear").getAttribute("href");
+          await image.decode();
+          return [image.naturalWidth, image.naturalHeight];
+        }"""
+    )
+    assert size == [64, 128]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "scheme", "locale"),
+    [(1280, "light", "en-GB"), (800, "dark", "zh-CN")],
+)
+def test_every_page_is_tidy_and_open_to_all(
+    seat: Callable[..., Seat], client: httpx.Client, width: int, scheme: str, locale: str
+) -> None:
+    item = sent(client, picture(30), data_id="x" * 200, source="/a/" + "y" * 200)["id"]
+    stranger = seat(width=width, color_scheme=scheme, locale=locale)
+    check(stranger, "/sign-in")
+    root = seat("root", width=width, color_scheme=scheme, locale=locale)
+    for path in (
+        "/queue",
+        "/queue?state=all&label=porn.explicit&source=nowhere",
+        f"/items/{item}",
+        "/streams",
+        "/account",
+        "/users",
+        "/audit",
+    ):
+        check(root, path)
+    root.page.keyboard.press("?")
+    expect(root.page.locator("#help")).to_be_visible()
+    root.page.keyboard.press("Escape")
+    root.go("/queue")
+    root.press("n")
+    check(root)
+
+
+def check(seat: Seat, path: str | None = None) -> None:
+    """No grave fault by axe's rules, and nothing is wider than the window."""
+    if path is not None:
+        seat.go(path)
+    found = Axe().run(seat.page).response["violations"]
+    grave = [
+        (one["id"], one["impact"], [node["html"][:200] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in GRAVE
+    ]
+    assert grave == [], path
+    wide = seat.page.evaluate(
+        "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+    )
+    assert wide == 0, path
