@@ -32,6 +32,7 @@ from api.limits import BodyCap, RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
 from api.routes import (
+    audit,
     catalog,
     events,
     evidence,
@@ -151,6 +152,7 @@ def create_app(
         items,
         evidence,
         reviews,
+        audit,
         jobs,
         catalog,
         health,

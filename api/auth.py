@@ -127,4 +127,5 @@ def charge(request: Request, gateway: Gateway, key: KeyRow, cost: int = 1) -> No
 
 WriteKey = Annotated[KeyRow, Security(require(WRITE))]
 ReadKey = Annotated[KeyRow, Security(require(READ))]
+AdminKey = Annotated[KeyRow, Security(require(ADMIN))]
 ReviewKey = Annotated[KeyRow, Security(require(REVIEW))]

@@ -62,7 +62,6 @@ async def item_page(
     undo = query.pop("undo", None)
     flt = QueueFilter.of(query)
     facts = await in_thread(_facts, gateway, who, item_id)
-    counts = await in_thread(reviews.counts, gateway.db, who.account.tenant, who.account.id)
     await in_thread(
         audits.note, gateway.db, who.account.tenant, who.account.id, "item.view", item_id
     )
@@ -72,7 +71,6 @@ async def item_page(
         who,
         facts=facts,
         flt=flt,
-        counts=counts,
         undo=undo,
         labels=_labels(facts),
         exposed=await in_thread(_exposure, gateway, who),
