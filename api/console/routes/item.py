@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +10,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.console import links, pages, views
-from api.console.access import Form, FormDep, Lead, Reviewer, Viewer, Visitor
+from api.console.access import FormDep, Lead, Reviewer, Viewer, Visitor
+from api.console.choices import choice_of, labels_for
 from api.console.filters import QueueFilter
 from api.console.names import names_of
 from api.console.pages import ConsoleRoute
@@ -20,20 +20,16 @@ from api.console.views import Bar, Look
 from api.deps import Gateway, GatewayDep, in_thread
 from api.reviewing import announced
 from api.schemas.params import ItemId
-from api.schemas.reviews import LABEL, DecisionId
-from moderation.errors import InputError, NotFoundError
-from moderation.labels import LABELS
+from api.schemas.reviews import DecisionId
+from moderation.errors import NotFoundError
 from moderation.policy import Policy
 from moderation.store import audits, decisions, evidence, fingerprints, items, reviews
 from moderation.store.fingerprints import SimilarItem
 from moderation.store.records import ItemRow
-from moderation.store.review_records import Action, Choice, DecisionRow, ReviewRow, ReviewState
+from moderation.store.review_records import DecisionRow, ReviewRow, ReviewState
 from moderation.types import Verdict
 
 router = APIRouter(route_class=ConsoleRoute)
-
-NOTE_LENGTH = 2000
-MAX_LABELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ async def item_page(
         facts=facts,
         flt=flt,
         undo=undo,
-        labels=_labels(facts),
+        labels=labels_for(facts.item.verdict),
         exposed=await in_thread(_exposure, gateway, who),
     )
     if request.headers.get("hx-request") == "true":
@@ -141,7 +137,7 @@ async def decide(
     """Decides it, and goes on with the next one."""
     account = who.account
     done = await in_thread(
-        decisions.decide, gateway.db, account.tenant, account.id, item_id, _choice(form)
+        decisions.decide, gateway.db, account.tenant, account.id, item_id, choice_of(form)
     )
     await in_thread(announced, gateway, item_id)
     flt = QueueFilter.of(dict(request.query_params))
@@ -188,33 +184,6 @@ def _facts(gateway: Gateway, who: Visitor, item_id: str) -> Facts:
         holder=None if holder in (None, account.id) else names.get(holder, holder),
         names=names,
     )
-
-
-def _choice(form: Form) -> Choice:
-    """Raises InputError."""
-    try:
-        action = Action(form.get("action", 16))
-    except ValueError as error:
-        raise InputError("Choose pass, block or escalate.") from error
-    label = form.get("label", 128) or None
-    named = form.all("known")[:MAX_LABELS]
-    if not all(re.fullmatch(LABEL, name) for name in (*named, *([label] if label else []))):
-        raise InputError("There is no such label.")
-    told = {name: form.get(f"right:{name}", 8) for name in named}
-    return Choice(
-        action,
-        label if action is Action.BLOCK else None,
-        form.get("note", NOTE_LENGTH) or None,
-        {name: value == "yes" for name, value in told.items() if value in ("yes", "no")},
-    )
-
-
-def _labels(facts: Facts) -> list[str]:
-    """What a block may be for: what was flagged comes first."""
-    verdict = facts.item.verdict
-    first = list(dict.fromkeys(one.label for one in (verdict.reasons if verdict else ())))
-    rest = sorted({one.name for one in LABELS} | set(verdict.scores if verdict else ()))
-    return first + [name for name in rest if name not in first]
 
 
 def _exposure(gateway: Gateway, who: Visitor) -> int:
