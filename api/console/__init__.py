@@ -7,11 +7,10 @@ from typing import Final
 from fastapi import FastAPI
 
 from api.console.access import PATH
-from api.console.routes import account, audit, item, media, queue, session, streams, users
+from api.console.routes import account, audit, insight, item, media, queue, session, streams, users
 
-ROUTERS: Final = tuple(
-    module.router for module in (session, queue, item, media, streams, account, users, audit)
-)
+MODULES: Final = (session, queue, item, media, streams, account, users, audit, insight)
+ROUTERS: Final = tuple(module.router for module in MODULES)
 
 
 def install(app: FastAPI) -> None:

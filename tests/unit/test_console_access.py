@@ -153,6 +153,10 @@ def test_the_cookie_is_for_the_server_alone(own: Gate) -> None:
     assert re.search(r"; HttpOnly", kept)
     assert re.search(r"; SameSite=lax", kept)
     assert re.search(r"; Path=/console(;|$)", kept)
+    assert "Secure" not in kept
+    address = "https://gateway/console/sign-in"
+    answer = Browser(own).post(address, {"name": "anna", "password": PASSWORD})
+    assert "; Secure" in answer.headers["set-cookie"]
 
 
 def test_wrong_passwords_lock_an_account_and_tell_nothing(own: Gate) -> None:
