@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from moderation.decoders import DecoderPool
 from moderation.errors import MediaError
 from moderation.images import DecodePlan
+from moderation.known import Listed, unseen_note
 from moderation.models.runner import Scorer
 from moderation.policy import (
     Outcome,
@@ -36,9 +38,10 @@ from moderation.types import (
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
     """What was found. `problem` is set when the medium could not be analysed at all; then
-    there are no scores and the outcome is the policy's `on_failure`.
+    there are no scores and the outcome is the policy's `on_failure`. What a list decided has none
+    either.
 
-    timings_ms: decode, infer, policy, total.
+    timings_ms: decode, lists (where they were asked), infer, policy, total.
     """
 
     outcome: Outcome
@@ -48,6 +51,11 @@ class Analysis:
     scores: MediaScores | None
     problem: Problem | None
     timings_ms: Mapping[str, float]
+    decided_by: Literal["policy", "list"] = "policy"
+
+
+Known = Callable[[DecodedImage], Listed | None]
+"""What the lists say of a decoded picture."""
 
 
 class Analyser:
@@ -58,8 +66,16 @@ class Analyser:
         self._pool = pool
         self._plan = DecodePlan(scorer.keys, settings.max_pixels, settings.max_frames)
 
-    def analyse(self, data: bytes, policy: Policy, *, deadline: float | None = None) -> Analysis:
-        """Decode, score, decide. deadline: `time.monotonic()`.
+    def analyse(
+        self,
+        data: bytes,
+        policy: Policy,
+        *,
+        deadline: float | None = None,
+        known: Known | None = None,
+    ) -> Analysis:
+        """Decode, score, decide. deadline: `time.monotonic()`. known: asked before the scorers;
+        what it decides is not scored.
 
         Bytes that are no usable picture give an Analysis with its problem, never an
         exception. Raises ServiceError when our side failed: trying again may help.
@@ -71,6 +87,11 @@ class Analyser:
                     decoded = self._pool.decode(data, self._plan)
             except MediaError as error:
                 return failure(policy, problem_of(error), timings)
+            if known is not None:
+                with _timed(timings, "lists"):
+                    listed = known(decoded)
+                if listed is not None:
+                    return _by_list(listed, decoded, timings)
             with _timed(timings, "infer"):
                 scores = self._scorer.score(decoded, deadline=deadline)
             with _timed(timings, "policy"):
@@ -92,6 +113,18 @@ def failure(
         scores=None,
         problem=problem,
         timings_ms=timings_ms or {},
+    )
+
+
+def _by_list(listed: Listed, decoded: DecodedImage, timings_ms: Mapping[str, float]) -> Analysis:
+    coverage = Coverage(
+        frames_total=decoded.info.frames_total,
+        frames_scored=0,
+        complete=False,
+        notes=[unseen_note(listed)],
+    )
+    return Analysis(
+        listed.outcome, {}, coverage, decoded.info, None, None, timings_ms, decided_by="list"
     )
 
 
@@ -144,6 +177,7 @@ def to_verdict(
         data_id=data_id,
         status=Status.DONE if analysis.problem is None else Status.FAILED,
         decision=analysis.outcome.decision,
+        decided_by=analysis.decided_by,
         reasons=list(analysis.outcome.reasons),
         scores=flat_scores(analysis.peaks),
         coverage=analysis.coverage,

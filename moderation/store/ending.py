@@ -207,6 +207,7 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
         name: value
         for name, value in (
             ("pdq", finished.pdq),
+            ("pdq_quality", finished.pdq_quality),
             ("width", finished.width),
             ("height", finished.height),
             ("duration_s", finished.duration_s),
@@ -215,6 +216,8 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
     }
     if learnt:
         connection.execute(update(media).where(media.c.id == held.media_id).values(learnt))
+    if finished.lists is not None:
+        connection.execute(update(job).where(job.c.id == held.id).values(lists=finished.lists))
     if finished.duration_s is not None and finished.hashes:
         duration_s, hashes = finished.duration_s, finished.hashes
         remember(connection, held.tenant, held.media_id, duration_s, hashes, now)

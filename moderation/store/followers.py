@@ -11,7 +11,7 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, exists, func, select, update
 
 from moderation.store.codec import load_verdict
 from moderation.store.ending import OpenJob, end_job, lock_job
@@ -62,15 +62,17 @@ def leader_of(connection: Connection, held: OpenJob, options: ColumnElement[bool
 def passed_on(found: Verdict, held: OpenJob) -> Verdict:
     """A verdict on the same bytes as the answer for another item.
 
-    A person's decision is passed on as such: it outranks the models on identical bytes.
+    A person's decision is passed on as such: it outranks the models on identical bytes. So is what
+    a list decided: it holds as long as the list says so, and is no duplicate for later ones.
     """
+    decided_by = found.decided_by if found.decided_by in ("person", "list") else "duplicate"
     return found.model_copy(
         update={
             "id": held.item_id,
             "job_id": held.id,
             "source": held.source,
             "data_id": held.data_id,
-            "decided_by": "person" if found.decided_by == "person" else "duplicate",
+            "decided_by": decided_by,
             "timings_ms": {},
         }
     )
@@ -79,8 +81,9 @@ def passed_on(found: Verdict, held: OpenJob) -> Verdict:
 def settle(db: Database, limit: int, now: datetime) -> list[str]:
     """Ends followers with the verdict of the job that they followed; their ids.
 
-    Where that has none (it failed, or was called off), the first of them becomes a job like any
-    other, whose task is due at once, and the others follow it. Raises StoreError.
+    Where that has none (it failed, or was called off), or does not know the lists as the follower
+    found them, the first of them becomes a job like any other, whose task is due at once, and the
+    others follow it. Raises StoreError.
     """
     leader = job.alias()
     query = (
@@ -101,10 +104,17 @@ def _settle(db: Database, job_id: str, leader: str, now: datetime) -> bool:
         held = lock_job(connection, job.c.id == job_id, job.c.state == JobState.QUEUED.value)
         if held is None:
             return False
+        own = job.alias()
         body = connection.execute(
             select(verdicts.c.body)
             .join(item, item.c.current_verdict == verdicts.c.id)
-            .where(item.c.job_id == leader, item.c.status == Status.DONE.value)
+            .join(job, job.c.id == item.c.job_id)
+            .join(own, own.c.id == job_id)
+            .where(
+                item.c.job_id == leader,
+                item.c.status == Status.DONE.value,
+                func.coalesce(job.c.lists, 0) >= func.coalesce(own.c.lists, 0),
+            )
         ).scalar_one_or_none()
         if body is not None:
             verdict = passed_on(load_verdict(body), held)

@@ -170,17 +170,20 @@ class PackedScores:
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished:
     """The result of a job: stored, in one transaction, with events and callback. `hashes`: of
-    the frames of a video that were looked at, by which copies are recognised."""
+    the frames of a video that were looked at, by which copies are recognised. `lists`: their
+    version, as they were asked."""
 
     verdict: Verdict
     scores: PackedScores | None = None
     embedding: NDArray[np.float16] | None = None
     encoder: str | None = None
     pdq: str | None = None
+    pdq_quality: int | None = None
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
     hashes: tuple[HashedFrame, ...] = ()
+    lists: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

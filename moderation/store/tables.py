@@ -31,6 +31,9 @@ from moderation.store.columns import (
     tenant_column,
 )
 from moderation.store.columns import metadata as metadata
+from moderation.store.list_tables import bank as bank
+from moderation.store.list_tables import list_entry as list_entry
+from moderation.store.list_tables import list_state as list_state
 from moderation.store.live_tables import alert as alert
 from moderation.store.live_tables import stream as stream
 from moderation.store.live_tables import stream_lease as stream_lease
@@ -52,6 +55,7 @@ media = Table(
     Column("height", Integer),
     Column("duration_s", Float),
     Column("pdq", String(64)),
+    Column("pdq_quality", Integer),  # 0..100
     Column("blob_key", String(512), nullable=False),
     Column("refs", Integer, nullable=False),
     created_column(),
@@ -114,6 +118,8 @@ job = Table(
     # Of videos: how to look (`options`), what was found of the file (`film`).
     Column("options", JSON),
     Column("film", JSON),
+    # The version of the tenant's lists that it has seen; None: before there were any.
+    Column("lists", BigInteger),
     created_column(),
     Column("queued", UtcTime, nullable=False),
     Column("updated", UtcTime, nullable=False),
@@ -267,19 +273,6 @@ verdict_label = Table(
     Column("verdict_id", BigInteger, ForeignKey("verdict.id"), primary_key=True),
     Column("label", String(128), primary_key=True),
     tenant_column(),
-)
-
-list_entry = Table(
-    "list_entry",
-    metadata,
-    Column("id", ID, primary_key=True),
-    tenant_column(),
-    Column("list", String(16), nullable=False),  # allow | deny
-    Column("match", String(16), nullable=False),  # sha256 | pdq
-    Column("value", String(64), nullable=False),
-    Column("note", Text),
-    created_column(),
-    UniqueConstraint("tenant", "match", "value"),
 )
 
 event = Table(

@@ -24,6 +24,18 @@ def insert_new(
     return connection.execute(statement, row).first() is not None
 
 
+def insert_missing(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], key: list[str]
+) -> list[str]:
+    """Inserts the rows whose key is not there yet; their ids."""
+    if not rows:
+        return []
+    statement = (
+        _insert(connection, table).on_conflict_do_nothing(index_elements=key).returning(table.c.id)
+    )
+    return list(connection.execute(statement, rows).scalars())
+
+
 def upsert(
     connection: Connection,
     table: Table,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from moderation.analyse import Analysis, failure, to_verdict
+from moderation.analyse import Analysis, Known, failure, to_verdict
 from moderation.blobs import BlobStore
 from moderation.errors import NotFoundError, ServiceError
+from moderation.known import MIN_QUALITY, Listed, decide, looks_through
 from moderation.policy import Policy
 from moderation.store import jobs
 from moderation.store.engine import Database
+from moderation.store.listed import Lists
 from moderation.store.records import Claim, Finished, JobState, PackedScores
 from moderation.tasks.announce import Enqueue, Wake, announce_end
-from moderation.types import MediaScores, Problem
+from moderation.types import DecodedImage, MediaScores, Problem
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,12 @@ class Analyse(Protocol):
     """`moderation.analyse.Analyser`, as far as a job needs it."""
 
     def analyse(
-        self, data: bytes, policy: Policy, *, deadline: float | None = None
+        self,
+        data: bytes,
+        policy: Policy,
+        *,
+        deadline: float | None = None,
+        known: Known | None = None,
     ) -> Analysis: ...
 
 
@@ -52,6 +59,26 @@ class ImageRuntime:
     device: str
     lease_s: float
     max_attempts: int
+    lists: Lists = field(default_factory=Lists)
+
+
+class _Asked:
+    """The lists, asked what they say of a decoded picture. version: as they were then; None where
+    they were not asked."""
+
+    def __init__(self, claim: Claim, runtime: ImageRuntime) -> None:
+        self._claim = claim
+        self._runtime = runtime
+        self.version: int | None = None
+
+    def __call__(self, decoded: DecodedImage) -> Listed | None:
+        pdq, quality = decoded.info.pdq, decoded.info.pdq_quality
+        if pdq is None or quality is None or quality < MIN_QUALITY:
+            return None
+        runtime = self._runtime
+        near = runtime.lists.near(runtime.db, self._claim.tenant, pdq)
+        self.version = near.version
+        return decide(near.hits, may_pass=looks_through(decoded))
 
 
 def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
@@ -68,7 +95,8 @@ def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
         log.debug("job %s: nothing to do", job_id)
         return None
     try:
-        state = _finish(claim, _analyse(claim, runtime), runtime)
+        asked = _Asked(claim, runtime)
+        state = _finish(claim, _analyse(claim, runtime, asked), asked.version, runtime)
     except ServiceError as error:
         log.warning("job %s attempt %d: %s: %s", job_id, claim.attempt, error.code, error)
         state = _release(claim, error.code, runtime)
@@ -81,15 +109,18 @@ def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
     return state
 
 
-def _analyse(claim: Claim, runtime: ImageRuntime) -> Analysis:
+def _analyse(claim: Claim, runtime: ImageRuntime, known: Known) -> Analysis:
     try:
         data = runtime.blobs.get(claim.media.blob_key)
     except NotFoundError:
         return failure(claim.policy, MEDIA_MISSING)
-    return runtime.analyser.analyse(data, claim.policy)
+    return runtime.analyser.analyse(data, claim.policy, known=known)
 
 
-def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState | None:
+def _finish(
+    claim: Claim, analysis: Analysis, lists: int | None, runtime: ImageRuntime
+) -> JobState | None:
+    scored = analysis.decided_by != "list"
     verdict = to_verdict(
         analysis,
         id=claim.item_id,
@@ -97,8 +128,8 @@ def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState
         source=claim.source,
         data_id=claim.data_id,
         policy=claim.policy,
-        models=runtime.models,
-        device=runtime.device,
+        models=runtime.models if scored else (),
+        device=runtime.device if scored else None,
         timings_ms={"queued": claim.queued_ms},
     )
     media = analysis.media
@@ -109,8 +140,10 @@ def _finish(claim: Claim, analysis: Analysis, runtime: ImageRuntime) -> JobState
         embedding=embedding,
         encoder=encoder,
         pdq=media.pdq if media else None,
+        pdq_quality=media.pdq_quality if media else None,
         width=media.width if media else None,
         height=media.height if media else None,
+        lists=lists,
     )
     if not jobs.finish(runtime.db, claim, finished):
         log.warning("job %s attempt %d: somebody else owns it now", claim.job_id, claim.attempt)

@@ -19,6 +19,7 @@ from moderation.analyse import failure, to_verdict
 from moderation.clips import Seen, judged, look_on
 from moderation.errors import MediaError, NotFoundError, ServiceError
 from moderation.film import ROUNDS, Film, begin, conclude, film_verdict
+from moderation.known import objected
 from moderation.policy import problem_of
 from moderation.store import films, jobs
 from moderation.store.chunks import Stage
@@ -31,6 +32,7 @@ from moderation.store.frames import (
     load_hashes,
     load_looked,
 )
+from moderation.store.listed import Lists
 from moderation.store.records import Claim, Finished, JobState, PackedScores, VideoOptions
 from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
 from moderation.tasks.image import MEDIA_MISSING
@@ -105,6 +107,7 @@ class VideoRuntime:
     ahead: int
     windows: Windows = field(default_factory=dict)
     indexes: Indexes = field(default_factory=Indexes)
+    lists: Lists = field(default_factory=Lists)
 
 
 def run_video(job_id: str, runtime: VideoRuntime) -> JobState | None:
@@ -243,15 +246,17 @@ def _conclude(
         notes=_notes(rows, claim.video),
         timings_ms={**kept, "total": total_ms},
     )
+    hashes = tuple(one for row in rows if row.hashes is not None for one in load_hashes(row.hashes))
+    near = runtime.lists.near_frames(runtime.db, claim.tenant, hashes)
+    verdict = objected(verdict, near.hits)
     finished = Finished(
         verdict=verdict,
         scores=pack_frames(frames, seen.models),
         width=film.info.width,
         height=film.info.height,
         duration_s=film.info.duration_s,
-        hashes=tuple(
-            one for row in rows if row.hashes is not None for one in load_hashes(row.hashes)
-        ),
+        hashes=hashes,
+        lists=near.version,
     )
     if not jobs.finish(runtime.db, claim, finished):
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moderation.analyse import Analysis, failure
+from moderation.analyse import Analysis, Known, failure
 from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
@@ -82,7 +82,14 @@ class Answer:
     def __init__(self, act: Callable[[], Analysis]) -> None:
         self.act = act
 
-    def analyse(self, data: bytes, policy: Policy, *, deadline: float | None = None) -> Analysis:
+    def analyse(
+        self,
+        data: bytes,
+        policy: Policy,
+        *,
+        deadline: float | None = None,
+        known: Known | None = None,
+    ) -> Analysis:
         assert data == DATA
         assert policy == POLICY
         return self.act()
