@@ -40,6 +40,7 @@ from api.routes import (
     images,
     items,
     jobs,
+    lists,
     reviews,
     streams,
     uploads,
@@ -151,6 +152,7 @@ def create_app(
         events,
         items,
         evidence,
+        lists,
         reviews,
         audit,
         jobs,
@@ -175,6 +177,8 @@ def body_cap(settings: Settings, path: str) -> int:
         return settings.max_batch_bytes
     if path == "/v1/videos":
         return settings.max_video_bytes + FORM_OVERHEAD
+    if path.startswith("/v1/lists/") and path.endswith("/import"):
+        return lists.MAX_IMPORT
     if path == tus.PATH or path.startswith(f"{tus.PATH}/"):
         return settings.max_video_bytes
     return SMALL_BODY

@@ -24,6 +24,7 @@ from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
+from moderation.store.listed import Lists
 from moderation.store.records import JobState, WorkerRow
 from moderation.tasks.messages import JobMessage
 
@@ -137,6 +138,7 @@ class Gateway:
     readers: Readers
     source: SourceCheck
     stopping: asyncio.Event
+    lists: Lists = field(default_factory=Lists)
 
     async def stop_waiting(self) -> None:
         """Answer all who wait with what there is: the process is about to end."""

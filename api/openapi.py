@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.schemas.lists import BankBody, BankPatch, EntryBody, ExchangeBody, LookupBody
 from api.schemas.params import UrlBody, VideoBody
 from api.schemas.problems import NotReady
 from api.schemas.streams import Event, StreamBody, StreamPatch
@@ -25,6 +26,11 @@ NAMED: Final[tuple[type[BaseModel], ...]] = (
     VideoBody,
     StreamBody,
     StreamPatch,
+    BankBody,
+    BankPatch,
+    EntryBody,
+    LookupBody,
+    ExchangeBody,
     Event,
 )
 UNUSED: Final = ("HTTPValidationError", "ValidationError")

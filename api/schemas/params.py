@@ -147,14 +147,14 @@ Cursor = Annotated[
 ]
 
 
-def _told(value: Any) -> Any:
+def told(value: Any) -> Any:
     """Only RFC 3339 (pydantic alone would read "1" as a second of 1970)."""
     if isinstance(value, str) and not RFC3339.fullmatch(value):
         raise ValueError("should be a time such as 2026-01-31T12:00:00Z")
     return value
 
 
-def _utc(value: datetime | None) -> datetime | None:
+def utc(value: datetime | None) -> datetime | None:
     if value is None:
         return None
     aware = value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -166,8 +166,8 @@ def _utc(value: datetime | None) -> datetime | None:
 
 Moment = Annotated[
     datetime | None,
-    BeforeValidator(_told),
-    AfterValidator(_utc),
+    BeforeValidator(told),
+    AfterValidator(utc),
     Query(description="RFC 3339; UTC when it names no zone", examples=["2026-01-31T12:00:00Z"]),
 ]
 

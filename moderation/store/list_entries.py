@@ -82,7 +82,9 @@ def add_entries(
     return Added(tuple(ids), len(entries) - len(ids))
 
 
-def of_item(db: Database, tenant: str, item_id: str) -> tuple[list[NewEntry], str | None]:
+def of_item(
+    db: Database, tenant: str, item_id: str, *, note: str | None = None
+) -> tuple[list[NewEntry], str | None]:
     """What lists may have of an item's medium: its bytes, and of a picture that was decoded how it
     looks; and why that is left out, where it is. Raises NotFoundError, StoreError."""
     query = (
@@ -94,14 +96,14 @@ def of_item(db: Database, tenant: str, item_id: str) -> tuple[list[NewEntry], st
         row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no item {item_id}.")
-    found = [NewEntry(MatchKind.SHA256, row.sha256)]
+    found = [NewEntry(MatchKind.SHA256, row.sha256, note)]
     if row.kind != "image":
         return found, "A film is listed by its bytes alone."
     if row.pdq is None:
         return found, "The picture was not decoded, so nothing is known of how it looks."
     if row.pdq_quality is not None and row.pdq_quality < MIN_QUALITY:
         return found, "The picture is too plain to be known by how it looks."
-    return [*found, NewEntry(MatchKind.PDQ, row.pdq, quality=row.pdq_quality)], None
+    return [*found, NewEntry(MatchKind.PDQ, row.pdq, note, row.pdq_quality)], None
 
 
 def entries_of(
@@ -144,6 +146,19 @@ def entries_like(
         rows = [_entry_row(row) for row in connection.execute(query).mappings()]
     known = {(row.match, row.value): row for row in rows}
     return tuple(known[key] for one in entries if (key := (one.match, one.value)) in known)
+
+
+def entries_named(db: Database, tenant: str, ids: Sequence[str]) -> dict[str, EntryRow]:
+    """Entries of any bank of the tenant by their ids; those that are gone are left out. Raises
+    StoreError."""
+    found: dict[str, EntryRow] = {}
+    with db.connect() as connection:
+        for at in range(0, len(ids), BATCH):
+            some = list_entry.c.id.in_(ids[at : at + BATCH])
+            query = select(*_ENTRY).where(list_entry.c.tenant == tenant, some)
+            for row in connection.execute(query).mappings():
+                found[row["id"]] = _entry_row(row)
+    return found
 
 
 def remove_entry(

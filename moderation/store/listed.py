@@ -54,6 +54,14 @@ def by_sha256(connection: Connection, tenant: str, sha256: str, now: datetime) -
     return tuple(_hit(row) for row in _in_force(connection, tenant, now, *same))
 
 
+def having_sha256(
+    db: Database, tenant: str, sha256: str, *, now: datetime | None = None
+) -> tuple[Hit, ...]:
+    """As `by_sha256`, on its own. Raises StoreError."""
+    with db.connect() as connection:
+        return by_sha256(connection, tenant, sha256, clock(now))
+
+
 def maybe_newer(
     connection: Connection, tenant: str, since: int, hashes: bytes, now: datetime
 ) -> bool:

@@ -40,15 +40,27 @@ KEYED = [
     ("GET", "/v1/reviews/item_" + "0" * 32 + "/decisions"),
     ("POST", "/v1/reviews/item_" + "0" * 32 + "/decision"),
     ("DELETE", "/v1/reviews/decisions/decision_" + "0" * 32),
+    ("POST", "/v1/lists"),
+    ("GET", "/v1/lists"),
+    ("POST", "/v1/lists/lookup"),
+    ("GET", "/v1/lists/bank_" + "0" * 32),
+    ("PATCH", "/v1/lists/bank_" + "0" * 32),
+    ("DELETE", "/v1/lists/bank_" + "0" * 32),
+    ("GET", "/v1/lists/bank_" + "0" * 32 + "/entries"),
+    ("POST", "/v1/lists/bank_" + "0" * 32 + "/entries"),
+    ("DELETE", "/v1/lists/bank_" + "0" * 32 + "/entries/entry_" + "0" * 32),
+    ("POST", "/v1/lists/bank_" + "0" * 32 + "/import"),
 ]
 ADMINS = ("/metrics", "/v1/audit")
 WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PUT", "PATCH", "DELETE")}
+LOOKUP = ("POST", "/v1/lists/lookup")
 
 
 def scope_of(method: str, path: str) -> str:
-    if (method, path) not in WRITES:
+    if (method, path) not in WRITES or (method, path) == LOOKUP:
         return "results:read"
-    return "review:write" if path.startswith("/v1/reviews") else "media:write"
+    decides = path.startswith(("/v1/reviews", "/v1/lists"))
+    return "review:write" if decides else "media:write"
 
 
 @pytest.fixture

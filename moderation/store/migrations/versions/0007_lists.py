@@ -1,6 +1,6 @@
 """Lists: banks of known pictures.
 
-Revision: 0006, after 0005.
+Revision: 0007, after 0006.
 """
 
 import sqlalchemy as sa
