@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from api import bodies
@@ -48,6 +49,21 @@ from moderation.store.records import KeyRow
 Body = TypeVar("Body", bound=BaseModel)
 
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
+
+
+class _BankPath(Convertor[str]):
+    """What can be a list's id, so that `lookup` beside it is a path of its own."""
+
+    regex = "bank_[^/]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("bank", _BankPath())
 
 DEFAULT_LIMIT = 50
 MAX_IMPORT: Final = 16 * 1024 * 1024
@@ -117,7 +133,7 @@ async def lookup(request: Request, gateway: GatewayDep, key: ReadKey) -> Respons
 
 
 @router.get(
-    "/{bank_id}",
+    "/{bank_id:bank}",
     summary="One list",
     response_model=None,
     responses={200: shapes.bank("The list"), **problems(*KEYED, 404)},
@@ -128,7 +144,7 @@ async def get_list(gateway: GatewayDep, key: ReadKey, bank_id: BankId) -> Respon
 
 
 @router.patch(
-    "/{bank_id}",
+    "/{bank_id:bank}",
     summary="Change a list",
     response_model=None,
     responses={200: shapes.bank("As it is now"), **problems(*KEYED, 404, 409, 413, 415)},
@@ -145,7 +161,7 @@ async def patch_list(
 
 
 @router.delete(
-    "/{bank_id}",
+    "/{bank_id:bank}",
     summary="Delete a list",
     status_code=204,
     response_model=None,

@@ -18,15 +18,17 @@ from moderation.aggregate import Frame
 from moderation.analyse_video import score_pack
 from moderation.errors import MediaError, NotFoundError, ServiceError
 from moderation.film import ROUNDS, begin, conclude, look_closer
+from moderation.known import BankKind, MatchKind
 from moderation.models.backends.fake import KEY
 from moderation.models.runner import Scorer, load_scorer
 from moderation.packs import PackStore, open_packs, pack_key
 from moderation.policy import Policy, Rule
 from moderation.settings import load_settings
-from moderation.store import chunks, films, items, jobs
+from moderation.store import chunks, films, items, jobs, list_entries, lists
 from moderation.store.chunks import Stage
 from moderation.store.engine import Database
 from moderation.store.frames import load_asks
+from moderation.store.list_records import NewBank, NewEntry
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia, VideoOptions
 from moderation.store.tables import fingerprint, media
 from moderation.tasks.messages import DELIVER, READ, SCORE, VIDEO, JobMessage
@@ -239,6 +241,38 @@ def test_a_film_has_the_verdict_that_one_process_would_give(
     assert known > 100
     assert films.chunks_of(here.db, job_id) == ()
     assert here.packs.keys() == set()
+
+
+def test_a_frame_on_a_block_list_objects_to_the_film(works: Callable[..., Works]) -> None:
+    here = works()
+    # As many bits as the bank takes, and one more: the reel's hashes are far from each other.
+    seed = sampling_seed(SECRET, SHA)
+    _, parts = begin(here.reel.info, here.reel.index, SamplingOptions(seed=seed))
+    frames = here.reel.look(
+        Path(), parts[0], here.reel.info, (KEY,), ReadOptions("ffmpeg"), DedupeOptions()
+    ).hashes
+    near, far = (f"{int(frames[n].pdq, 16) ^ 0xFF:064x}" for n in (3, 5))
+    for name, kind, distance, pdq in (
+        ("known", BankKind.BLOCK, 8, near),
+        ("strict", BankKind.BLOCK, 7, far),
+        ("fine", BankKind.ALLOW, 31, near),
+    ):
+        block = kind is BankKind.BLOCK
+        decision = Decision.BLOCK if block else Decision.PASS
+        new = NewBank(name, kind, decision, PORN if block else None, distance)
+        bank = lists.create_bank(here.db, DEFAULT_TENANT, new, actor="a")
+        entries = [NewEntry(MatchKind.PDQ, pdq)]
+        list_entries.add_entries(here.db, DEFAULT_TENANT, bank.id, entries, actor="a")
+    job_id = here.submit()
+    here.work()
+    verdict = here.verdict(job_id)
+    assert (verdict.decision, verdict.decided_by) == (Decision.BLOCK, "list")
+    (reason,) = verdict.reasons
+    assert reason.label == PORN
+    assert reason.detail is not None
+    assert reason.detail.startswith(f"the frame at {frames[3].time_s:.2f} s differs in 8 of 256")
+    assert verdict.coverage.complete, "the models have seen it all the same"
+    assert verdict.scores[PORN] < 0.7
 
 
 def test_every_step_says_what_is_next(works: Callable[..., Works]) -> None:

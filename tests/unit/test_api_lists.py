@@ -133,6 +133,15 @@ def test_what_is_not_there_is_404(gate: Gate, method: str, path: str, body: Any)
     assert problem(load(gate, MISSING, b"", "text/csv")) == (404, "not_found")
 
 
+def test_the_lookup_is_a_path_of_its_own(gate: Gate) -> None:
+    for method in ("GET", "PATCH", "DELETE"):
+        response = gate.client.request(method, "/v1/lists/lookup")
+        assert problem(response) == (405, "method_not_allowed")
+        assert response.headers["allow"] == "POST"
+    assert problem(gate.client.get("/v1/lists/bank_1")) == (404, "not_found")
+    assert problem(gate.client.get("/v1/lists/another")) == (404, "not_found")
+
+
 def test_bodies_of_other_types_and_sizes_are_refused(gate: Gate) -> None:
     path = made(gate)
     unknown = (415, "unsupported_content_type")
