@@ -7,9 +7,33 @@ from typing import Final
 from fastapi import FastAPI
 
 from api.console.access import PATH
-from api.console.routes import account, audit, insight, item, media, queue, session, streams, users
+from api.console.routes import (
+    account,
+    alike,
+    audit,
+    insight,
+    item,
+    lists,
+    media,
+    queue,
+    session,
+    streams,
+    users,
+)
 
-MODULES: Final = (session, queue, item, media, streams, account, users, audit, insight)
+MODULES: Final = (
+    session,
+    queue,
+    item,
+    alike,
+    lists,
+    media,
+    streams,
+    account,
+    users,
+    audit,
+    insight,
+)
 ROUTERS: Final = tuple(module.router for module in MODULES)
 
 

@@ -78,6 +78,7 @@ class Seat:
     def sign_in(self, name: str) -> None:
         """By keys alone: the name has the focus."""
         self.go("/")
+        expect(self.page.locator("[name=name]")).to_be_focused()
         self.page.keyboard.type(name)
         self.page.keyboard.press("Tab")
         self.page.keyboard.type(PASSWORD)

@@ -29,6 +29,8 @@ IDS = {
     "decision_id": "decision_" + "0" * 32,
     "account_id": "user_" + "0" * 32,
     "stream_id": "stream_" + "0" * 32,
+    "bank_id": "bank_" + "0" * 32,
+    "entry_id": "entry_" + "0" * 32,
     "name": "picture.webp",
     "token": "1-0",
 }

@@ -15,6 +15,7 @@ from api.console.choices import choice_of, labels_for
 from api.console.filters import QueueFilter
 from api.console.names import names_of
 from api.console.pages import ConsoleRoute
+from api.console.routes.lists import banks_of, put_on_list
 from api.console.routes.queue import next_item
 from api.console.views import Bar, Look
 from api.deps import Gateway, GatewayDep, in_thread
@@ -69,6 +70,8 @@ async def item_page(
         flt=flt,
         undo=undo,
         labels=labels_for(facts.item.verdict),
+        banks=await in_thread(banks_of, gateway, who),
+        listed="listed" in request.query_params,
         exposed=await in_thread(_exposure, gateway, who),
     )
     if request.headers.get("hx-request") == "true":
@@ -136,8 +139,12 @@ async def decide(
 ) -> Response:
     """Decides it, and goes on with the next one."""
     account = who.account
+    choice = choice_of(form)
+    if form.get("bank", 64):
+        # First: what cannot be listed is told while the item is still at hand.
+        await in_thread(put_on_list, gateway, who, item_id, form)
     done = await in_thread(
-        decisions.decide, gateway.db, account.tenant, account.id, item_id, choice_of(form)
+        decisions.decide, gateway.db, account.tenant, account.id, item_id, choice
     )
     await in_thread(announced, gateway, item_id)
     flt = QueueFilter.of(dict(request.query_params))
