@@ -11,11 +11,22 @@ from sqlalchemy import select, update
 
 from moderation.errors import ConflictError, InputError, NotFoundError
 from moderation.known import BankKind, MatchKind
-from moderation.store import events, followers, items, jobs, list_entries, lists, outbox
+from moderation.store import (
+    decisions,
+    events,
+    followers,
+    items,
+    jobs,
+    list_entries,
+    lists,
+    outbox,
+    reviews,
+)
 from moderation.store.engine import Database
 from moderation.store.list_records import BankChanges, BankRow, NewBank, NewEntry
 from moderation.store.listed import Lists
 from moderation.store.records import Finished, JobState, NewItem, Submission, VideoOptions
+from moderation.store.review_records import Action, Choice, ReviewState
 from moderation.store.tables import audit, job, list_entry
 from moderation.types import Decision
 from tests.contract.store_data import MODELS, NOW, new_item, result_for, together
@@ -365,6 +376,30 @@ class TestUploads:
         told = submit(db, new, 6).verdict
         assert told is not None
         assert told.decision is Decision.BLOCK
+
+    def test_the_same_bytes_on_a_list_outrank_a_person_and_a_person_a_likeness(
+        self, db: Database
+    ) -> None:
+        new = new_item()
+        told = decided(db, new, Decision.REVIEW)
+        decisions.decide(db, "default", "user_1", told.item_id, Choice(Action.PASS), now=later(4))
+        bank = a_bank(db)
+        add(db, bank, LOOK, now=later(5))
+        by_a_person = submit(db, new, 6).verdict
+        assert by_a_person is not None
+        assert (by_a_person.decision, by_a_person.decided_by) == (Decision.PASS, "person")
+        add(db, bank, bytes_of(new), now=later(7))
+        by_list = submit(db, new, 8).verdict
+        assert by_list is not None
+        assert (by_list.decision, by_list.decided_by) == (Decision.BLOCK, "list")
+
+    def test_a_list_that_asks_a_person_puts_it_into_the_queue(self, db: Database) -> None:
+        new = new_item()
+        add(db, a_bank(db, decision=Decision.REVIEW), bytes_of(new))
+        told = submit(db, new)
+        row = reviews.get(db, "default", told.item_id)
+        assert row is not None
+        assert (row.state, row.label) == (ReviewState.OPEN, "porn.explicit")
 
     @pytest.mark.parametrize(("bits", "again"), [(31, True), (32, False)])
     def test_a_picture_that_looks_like_a_newer_entry_is_looked_at_again(

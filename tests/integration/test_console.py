@@ -6,6 +6,7 @@ by axe's rules; uploads in formats that no browser shows.
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
+import skimage.data
 from axe_playwright_python.sync_playwright import Axe
 from media import write
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -255,6 +258,43 @@ def test_two_reviewers_never_have_the_same_item(
 
 
 @pytest.mark.slow
+def test_what_is_put_on_a_list_is_blocked_when_it_comes_back_changed(
+    seat: Callable[..., Seat], client: httpx.Client
+) -> None:
+    item = sent(client, photo(95))["id"]
+    near = sent(client, photo(60))["id"]
+    lea = seat("lea")
+    lea.go("/lists")
+    lea.page.fill("[name=name]", "known")
+    lea.page.select_option("[name=label]", "violence.gore")
+    lea.page.get_by_role("button", name="Make").click()
+    expect(lea.page.locator("h1")).to_have_text("known")
+    lea.go(f"/items/{item}")
+    lea.press("c")
+    lea.press("a")
+    lea.page.get_by_label("I have seen all of them").check()
+    lea.page.get_by_role("button", name="Pass").click()
+    expect(lea.page.locator("h1")).to_contain_text("Decided: 2")
+    assert verdict_of(client, near) == ("pass", "person")
+    lea.go(f"/items/{item}")
+    lea.page.locator("[name=bank]").select_option(label="known (block)")
+    lea.page.get_by_role("button", name="Add").click()
+    expect(lea.page.locator(".notice")).to_have_text("It is on the list.")
+    changed = sent(client, photo(30, width=400))
+    assert (changed["decision"], changed["decided_by"]) == ("block", "list")
+    lea.go(f"/lists?look_up={changed['id']}")
+    expect(lea.page.locator("[role=status]")).to_contain_text("known")
+
+
+def photo(quality: int, width: int = 512) -> bytes:
+    """The astronaut of scikit-image, as JPEG."""
+    file = io.BytesIO()
+    picture = Image.fromarray(skimage.data.astronaut()).resize((width, width))
+    picture.save(file, "jpeg", quality=quality)
+    return file.getvalue()
+
+
+@pytest.mark.slow
 def test_uploads_that_no_browser_shows_are_reviewed_like_any_other(
     seat: Callable[..., Seat], client: httpx.Client, tmp_path: Path
 ) -> None:
@@ -313,7 +353,10 @@ def test_every_page_is_tidy_and_open_to_all(
         "/queue",
         "/queue?state=all&label=porn.explicit&source=nowhere",
         f"/items/{item}",
+        f"/items/{item}/alike",
+        "/lists",
         "/streams",
+        "/insight",
         "/account",
         "/users",
         "/audit",
