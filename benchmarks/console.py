@@ -31,6 +31,7 @@ from moderation.store import accounts
 from moderation.store.codec import dump_verdict
 from moderation.store.engine import Database, migrate, open_database
 from moderation.store.policies import keep_policy
+from moderation.store.review_entry import source_key
 from moderation.store.review_records import Role
 from moderation.store.review_tables import review
 from moderation.store.tables import item, job, media, verdict
@@ -44,6 +45,7 @@ TIMES = 25
 FILTERS = {
     "the queue": "",
     "label": "label=porn.explicit",
+    "label that nothing has": "label=violence.riot",
     "score range": "min_score=0.7&max_score=0.75",
     "picture or film": "kind=video",
     "source": "source=feed-7",
@@ -52,6 +54,9 @@ FILTERS = {
     "policy": "policy=default",
     "sha256": f"sha256={'0' * 64}",
     "time": "since=2026-01-02&until=2026-01-03",
+    "time that is to come": "since=2099-01-01",
+    "score that nothing has": "min_score=1",
+    "escalated": "escalated=true",
     "label, source, score": "label=violence.fire&source=feed-3&min_score=0.9",
     "decided": "state=decided",
     "decided, blocked": "state=decided&decision=block",
@@ -233,6 +238,7 @@ def one(
             "due": created - timedelta(hours=8 * score),
             "label": label,
             "score": score,
+            "source_key": source_key(body.source),
             "escalated": chance.random() < 0.01,
             "updated": created,
         }

@@ -13,6 +13,7 @@ from moderation.ids import new_id
 from moderation.store.codec import clock, load_verdict
 from moderation.store.ending import OpenJob, announce, lock_job, put_in_force
 from moderation.store.engine import Database
+from moderation.store.review_entry import source_key
 from moderation.store.review_records import (
     Action,
     Choice,
@@ -247,6 +248,7 @@ def _close(
     if escalated:
         values["rank"] = ESCALATED
     row = {"item_id": held.item_id, "tenant": tenant, "rank": 0, "due": now, "created": now}
+    row["source_key"] = source_key(held.source)
     if not insert_new(connection, review, row | values, ["item_id"]):
         connection.execute(update(review).where(review.c.item_id == held.item_id).values(values))
 

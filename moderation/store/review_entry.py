@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -35,12 +36,21 @@ def note_verdict(
         "due": now - RISK * (1.0 if score is None else score),
         "label": None if gravest is None else gravest.label,
         "score": score,
+        "source_key": source_key(verdict.source),
         "updated": now,
     }
     priority = connection.execute(select(job.c.priority).where(job.c.id == job_id)).scalar_one()
     row = {"item_id": item_id, "tenant": tenant, "rank": -priority, "escalated": False}
     if not insert_new(connection, review, row | values | {"created": now}, ["item_id"]):
         connection.execute(update(review).where(review.c.item_id == item_id).values(values))
+
+
+def source_key(source: str | None) -> int | None:
+    """A number of 64 bits for a source, to be looked up by: equal ones have the same."""
+    if source is None:
+        return None
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _gravest(reasons: list[Reason]) -> Reason | None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    case,
     func,
     or_,
     select,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 from moderation.errors import ConflictError, NotFoundError
 from moderation.store.codec import clock
 from moderation.store.engine import Database
+from moderation.store.review_entry import source_key
 from moderation.store.review_records import ReviewFilter, ReviewRow, ReviewState
 from moderation.store.review_tables import review
 from moderation.store.tables import item, media, policy_version
@@ -72,20 +74,28 @@ def counts(db: Database, tenant: str, actor: str, *, now: datetime | None = None
     """Raises StoreError."""
     moment = clock(now)
     is_open = (review.c.tenant == tenant, review.c.state == ReviewState.OPEN.value)
-    by_label = select(review.c.label, func.count().label("n")).where(*is_open)
-    mine = and_(review.c.claimed_by == actor, review.c.claim_until > moment)
+    by_label = (
+        select(
+            review.c.label,
+            func.count().label("n"),
+            func.sum(case((review.c.escalated, 1), else_=0)).label("escalated"),
+            func.min(review.c.created).label("oldest"),
+        )
+        .where(*is_open)
+        .group_by(review.c.label)
+    )
+    # By the actor alone, who is of one tenant: SQLite would else walk all that is open.
+    mine = (review.c.claimed_by == actor, review.c.claim_until > moment)
     with db.connect() as connection:
-        labels = {
-            row.label or "": row.n for row in connection.execute(by_label.group_by(review.c.label))
-        }
-        told = connection.execute(
-            select(
-                select(func.count()).where(*is_open, review.c.escalated).scalar_subquery(),
-                select(func.count()).where(*is_open, mine).scalar_subquery(),
-                select(func.min(review.c.created)).where(*is_open).scalar_subquery(),
-            )
-        ).one()
-    return QueueCounts(sum(labels.values()), told[0], told[1], labels, told[2])
+        rows = connection.execute(by_label).all()
+        claimed = connection.execute(select(func.count()).where(*mine)).scalar_one()
+    return QueueCounts(
+        open=sum(row.n for row in rows),
+        escalated=sum(row.escalated for row in rows),
+        mine=claimed,
+        by_label={row.label or "": row.n for row in rows},
+        oldest=min((row.oldest for row in rows), default=None),
+    )
 
 
 def get(db: Database, tenant: str, item_id: str) -> ReviewRow | None:
@@ -228,6 +238,8 @@ def _matching(tenant: str, flt: ReviewFilter) -> Select[Any]:
         query = query.where(review.c.created < flt.until)
     if flt.scores is not None:
         query = query.where(review.c.score.between(*flt.scores))
+    if flt.source is not None:
+        query = query.where(review.c.source_key == source_key(flt.source))
     of_item = {
         item.c.decision: None if flt.decision is None else flt.decision.value,
         item.c.source: flt.source,

@@ -3,6 +3,8 @@
 Revision: 0006, after 0005.
 """
 
+import hashlib
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -56,6 +58,7 @@ def upgrade() -> None:
         sa.Column("due", TIME, nullable=False),
         sa.Column("label", sa.String(length=128), nullable=True),
         sa.Column("score", sa.Float(), nullable=True),
+        sa.Column("source_key", sa.BigInteger(), nullable=True),
         sa.Column("escalated", sa.Boolean(), nullable=False),
         sa.Column("claimed_by", ID, nullable=True),
         sa.Column("claimed", TIME, nullable=True),
@@ -67,6 +70,10 @@ def upgrade() -> None:
     )
     queue = ["tenant", "state", "rank", "due", "item_id"]
     op.create_index("ix_review_queue", "review", queue, unique=False)
+    source = ["tenant", "state", "source_key", "rank", "due", "item_id"]
+    op.create_index("ix_review_source", "review", source, unique=False)
+    label = ["tenant", "state", "label", "rank", "due", "item_id", "escalated", "created"]
+    op.create_index("ix_review_label", "review", label, unique=False)
     op.create_index("ix_review_claimed_by", "review", ["claimed_by"], unique=False)
     op.create_table(
         "review_decision",
@@ -97,3 +104,20 @@ def upgrade() -> None:
         " NULL, false, item.created, item.created"
         " FROM item JOIN job ON job.id = item.job_id WHERE item.decision = 'review'"
     )
+    _note_sources(op.get_bind())
+
+
+def _note_sources(connection: sa.Connection) -> None:
+    """As `moderation.store.review_entry.source_key` does it."""
+    query = sa.text(
+        "SELECT DISTINCT item.source FROM review JOIN item ON item.id = review.item_id"
+        " WHERE item.source IS NOT NULL"
+    )
+    change = sa.text(
+        "UPDATE review SET source_key = :key WHERE item_id IN"
+        " (SELECT id FROM item WHERE source = :source)"
+    )
+    for (source,) in connection.execute(query).all():
+        digest = hashlib.sha256(source.encode()).digest()
+        key = int.from_bytes(digest[:8], "big", signed=True)
+        connection.execute(change, {"key": key, "source": source})
