@@ -40,7 +40,7 @@ class MatchKind(StrEnum):
 class Hit:
     """An entry that a medium meets. `bank` is the bank's name. distance: bits of 256, 0 for sha256.
     label: what a reason names; None only for allow banks. time_s: of a film, when the frame is
-    shown."""
+    shown. version: of the tenant's lists when the entry was added."""
 
     bank_id: str
     bank: str
@@ -51,14 +51,17 @@ class Hit:
     match: MatchKind
     distance: int = 0
     time_s: float | None = None
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the lists say of a medium, and by which entry, in a sentence."""
+    """What the lists say of a medium, and by which entry, in a sentence. newest: the highest
+    version of the entries that decided."""
 
     outcome: Outcome
     note: str
+    newest: int = 0
 
 
 def decide(hits: Iterable[Hit], *, may_pass: bool = True) -> Listed | None:
@@ -74,11 +77,13 @@ def decide(hits: Iterable[Hit], *, may_pass: bool = True) -> Listed | None:
         return None
     first = ordered[0]
     if first.kind is BankKind.ALLOW:
-        return Listed(Outcome(Decision.PASS, ()), _sentence(first))
-    alike = [hit for hit in ordered if (hit.match, hit.kind) == (first.match, first.kind)]
+        newest = max(hit.version for hit in _like(first, ordered))
+        return Listed(Outcome(Decision.PASS, ()), _sentence(first), newest)
+    alike = _like(first, ordered)
     reasons = tuple(_reason(hit) for hit in _one_a_bank(alike))
     decision = worst(*(reason.decision for reason in reasons))
-    return Listed(Outcome(decision, reasons), _sentence(first))
+    newest = max(hit.version for hit in alike)
+    return Listed(Outcome(decision, reasons), _sentence(first), newest)
 
 
 def looks_through(decoded: DecodedImage) -> bool:
@@ -144,6 +149,10 @@ def _rank(hit: Hit) -> tuple[bool, bool, int, int, str]:
         hit.distance,
         hit.entry_id,
     )
+
+
+def _like(first: Hit, ordered: Sequence[Hit]) -> list[Hit]:
+    return [hit for hit in ordered if (hit.match, hit.kind) == (first.match, first.kind)]
 
 
 def _one_a_bank(ordered: Sequence[Hit]) -> list[Hit]:

@@ -13,6 +13,7 @@ from moderation.ids import new_id
 from moderation.store.codec import clock, load_verdict
 from moderation.store.ending import OpenJob, announce, lock_job, put_in_force
 from moderation.store.engine import Database
+from moderation.store.listed import version_of
 from moderation.store.review_entry import source_key
 from moderation.store.review_records import (
     Action,
@@ -67,7 +68,8 @@ def decide(
         number: int | None = None
         if choice.action is not Action.ESCALATE:
             verdict = judged(known.verdict, choice)
-            number = put_in_force(connection, known.job, verdict, moment)
+            lists = version_of(connection, tenant)
+            number = put_in_force(connection, known.job, verdict, moment, lists=lists)
         mine = entry is not None and entry.claimed_by == actor
         row = {
             "id": new_id("decision"),
@@ -119,7 +121,8 @@ def undo(
         connection.execute(update(review_decision).where(*mine).values(undone=moment))
         before = _verdict(connection, row["before_id"])
         if not escalated:
-            put_in_force(connection, known.job, before, moment)
+            lists = version_of(connection, tenant)
+            put_in_force(connection, known.job, before, moment, lists=lists)
         state = ReviewState.OPEN if before.decision is Decision.REVIEW else ReviewState.SETTLED
         if before.decided_by == "person":
             state = ReviewState.DECIDED

@@ -144,9 +144,17 @@ def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now:
     announce(connection, held, verdict, now)
 
 
-def put_in_force(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> int:
+def put_in_force(
+    connection: Connection,
+    held: OpenJob,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    lists: int | None = None,
+) -> int:
     """Appends a verdict and puts it in force: lists filter by it, and the queue of people has the
-    item, or not. Its number. To be announced in the same transaction."""
+    item, or not. Its number. To be announced in the same transaction. lists: their version, where a
+    person decides."""
     number: int = connection.execute(
         insert(verdicts).returning(verdicts.c.id),
         {
@@ -158,6 +166,7 @@ def put_in_force(connection: Connection, held: OpenJob, verdict: Verdict, now: d
             "status": verdict.status.value,
             "decision": verdict.decision.value,
             "decided_by": verdict.decided_by,
+            "lists": lists,
             "body": dump_verdict(verdict),
             "created": now,
         },

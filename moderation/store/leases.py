@@ -34,6 +34,7 @@ from moderation.store.ending import (
 )
 from moderation.store.engine import Database
 from moderation.store.records import Claim, Finished, JobState, NewMedia, VideoOptions
+from moderation.store.same_bytes import by_a_person
 from moderation.store.tables import chunk, item, job, media, policy_version
 from moderation.types import Status
 
@@ -174,7 +175,8 @@ def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | No
 
     False, and nothing written, when the claim no longer holds: the job has ended (perhaps by
     this very call, sent twice) or runs elsewhere. A job that was called off while it ran ends
-    CANCELLED. Raises StoreError, and ValueError for the verdict of another item.
+    CANCELLED. A person's decision on the same bytes outranks the models, and entries of lists that
+    were there before it. Raises StoreError, and ValueError for the verdict of another item.
     """
     verdict = finished.verdict
     if verdict.id != claim.item_id:
@@ -188,6 +190,9 @@ def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | No
             end_job(connection, held, JobState.CANCELLED, cancelled(connection, held), moment)
             return True
         store_results(connection, held, finished, moment)
+        person = by_a_person(connection, held)
+        if person is not None and (finished.listed or 0) <= person.lists:
+            verdict = person.verdict
         state = JobState.DONE if verdict.status is Status.DONE else JobState.FAILED
         detail = None if verdict.error is None else verdict.error.detail
         end_job(connection, held, state, verdict, moment, error=detail)

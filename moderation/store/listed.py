@@ -28,6 +28,8 @@ AT_ONCE: Final = 500
 READ_AT_ONCE: Final = 20_000
 MAX_NEWER: Final = 2000
 """More new entries than this are not compared in the transaction of an upload."""
+SPARE: Final = 10_000
+"""Rows that a process may hold of entries that have gone, beside as many as it began with."""
 
 _PREFIX: Final = "entry_"
 _ID_BYTES: Final = 16
@@ -69,13 +71,55 @@ def maybe_newer(
     picture, or of a film's frames (PDQ, 32 bytes each). Where there are very many, they may."""
     if not hashes:
         return False
-    newer = or_(list_entry.c.version > since, bank.c.version > since)
-    pdq = list_entry.c.match == MatchKind.PDQ.value
-    rows = _in_force(connection, tenant, now, pdq, newer, limit=MAX_NEWER + 1)
+    if maybe_added(connection, tenant, since, hashes, now):
+        return True
+    changed = select(bank.c.id).where(
+        bank.c.tenant == tenant, bank.c.version > since, bank.c.enabled.is_(True)
+    )
+    ids = connection.execute(changed).scalars().all()
+    return bool(ids) and _maybe_near(connection, tenant, list_entry.c.bank_id.in_(ids), hashes, now)
+
+
+def maybe_added(
+    connection: Connection, tenant: str, since: int, hashes: bytes, now: datetime
+) -> bool:
+    """As `maybe_newer`, of entries that were added alone."""
+    added = list_entry.c.version > since
+    return bool(hashes) and _maybe_near(connection, tenant, added, hashes, now)
+
+
+def _maybe_near(
+    connection: Connection,
+    tenant: str,
+    condition: ColumnElement[bool],
+    hashes: bytes,
+    now: datetime,
+) -> bool:
+    # Neither a join nor another condition: each index ends the reading at the limit.
+    query = (
+        select(list_entry.c.bank_id, list_entry.c.value, list_entry.c.expires)
+        .where(
+            list_entry.c.tenant == tenant,
+            list_entry.c.match == MatchKind.PDQ.value,
+            condition,
+        )
+        .limit(MAX_NEWER + 1)
+    )
+    rows = connection.execute(query).all()
     if len(rows) > MAX_NEWER:
         return True
+    if not rows:
+        return False
+    enabled = select(bank.c.id, bank.c.distance).where(
+        bank.c.tenant == tenant, bank.c.enabled.is_(True)
+    )
+    distances = {row.id: row.distance for row in connection.execute(enabled)}
     index = HashIndex(hashes)
-    return any(len(index.within(bytes.fromhex(row["value"]), row["distance"])[0]) for row in rows)
+    return any(
+        len(index.within(bytes.fromhex(row.value), distances[row.bank_id])[0])
+        for row in rows
+        if row.bank_id in distances and (row.expires is None or row.expires > now)
+    )
 
 
 class Lists:
@@ -88,12 +132,13 @@ class Lists:
     def near(self, db: Database, tenant: str, pdq: str, *, now: datetime | None = None) -> Near:
         """Entries in force within their bank's distance of a hash (64 hexadecimal digits). Raises
         StoreError."""
-        kept = self._current(db, tenant)
+        moment = clock(now)
+        kept = self._current(db, tenant, moment)
         rows, bits = kept.index.within(bytes.fromhex(pdq))
         found = {kept.id_of(int(row)): int(n) for row, n in zip(rows, bits, strict=True)}
         hits = [
             replace(hit, distance=found[hit.entry_id])
-            for hit, distance in _entries(db, tenant, list(found), clock(now))
+            for hit, distance in _entries(db, tenant, list(found), moment)
             if found[hit.entry_id] <= distance
         ]
         hits.sort(key=lambda hit: (hit.distance, hit.entry_id))
@@ -109,7 +154,8 @@ class Lists:
     ) -> Near:
         """Entries in force that frames of a film are near to, each with the frame that is nearest.
         Plain frames are left out. Raises StoreError."""
-        kept = self._current(db, tenant)
+        moment = clock(now)
+        kept = self._current(db, tenant, moment)
         found: dict[str, tuple[int, float]] = {}
         for frame in frames if len(kept.index) else ():
             if frame.quality < MIN_QUALITY:
@@ -118,14 +164,14 @@ class Lists:
                 entry_id, there = kept.id_of(int(row)), (int(bits), frame.time_s)
                 found[entry_id] = min(there, found.get(entry_id, there))
         hits = []
-        for hit, distance in _entries(db, tenant, list(found), clock(now)):
+        for hit, distance in _entries(db, tenant, list(found), moment):
             bits, time_s = found[hit.entry_id]
             if bits <= distance:
                 hits.append(replace(hit, distance=bits, time_s=time_s))
         hits.sort(key=lambda hit: (hit.distance, hit.entry_id))
         return Near(kept.version, tuple(hits))
 
-    def _current(self, db: Database, tenant: str) -> _Kept:
+    def _current(self, db: Database, tenant: str, now: datetime) -> _Kept:
         """What is held, once everything that was committed before this call is in it."""
         kept = self._kept.get(tenant, _NOTHING)
         with db.connect() as connection:
@@ -137,28 +183,36 @@ class Lists:
         with self._lock:
             kept = self._kept.get(tenant, _NOTHING)
             if state.version > kept.version:
-                start = kept if kept.version >= state.reload else _NOTHING
-                kept = self._kept[tenant] = _read_on(db, tenant, start, state.version)
+                stale = kept.version < state.reload or kept.sparse
+                start = _NOTHING if stale else kept
+                kept = self._kept[tenant] = _read_on(db, tenant, start, state.version, now)
         return kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
     """version: everything that it has, and less that was removed. ids: 16 bytes a row of the
-    index."""
+    index. began: rows when all was read at once."""
 
     version: int
     index: HashIndex
     ids: bytes
+    began: int
+
+    @property
+    def sparse(self) -> bool:
+        """It has grown so much that most of it may have gone: entries that are renewed again and
+        again would fill the memory."""
+        return len(self.index) > 2 * self.began + SPARE
 
     def id_of(self, row: int) -> str:
         return _PREFIX + self.ids[row * _ID_BYTES : (row + 1) * _ID_BYTES].hex()
 
 
-_NOTHING: Final = _Kept(0, HashIndex(), b"")
+_NOTHING: Final = _Kept(0, HashIndex(), b"", 0)
 
 
-def _read_on(db: Database, tenant: str, kept: _Kept, version: int) -> _Kept:
+def _read_on(db: Database, tenant: str, kept: _Kept, version: int, now: datetime) -> _Kept:
     query = (
         select(list_entry.c.id, list_entry.c.value)
         .where(
@@ -167,6 +221,7 @@ def _read_on(db: Database, tenant: str, kept: _Kept, version: int) -> _Kept:
             list_entry.c.version > kept.version,
             # What comes meanwhile is for the next time: nothing is read twice.
             list_entry.c.version <= version,
+            or_(list_entry.c.expires.is_(None), list_entry.c.expires > now),
         )
         .execution_options(yield_per=READ_AT_ONCE)
     )
@@ -175,7 +230,8 @@ def _read_on(db: Database, tenant: str, kept: _Kept, version: int) -> _Kept:
         for rows in connection.execute(query).partitions():
             ids.append(bytes.fromhex("".join(row.id.removeprefix(_PREFIX) for row in rows)))
             hashes.append(bytes.fromhex("".join(row.value for row in rows)))
-    return _Kept(version, kept.index.with_more(b"".join(hashes)), b"".join(ids))
+    index = kept.index.with_more(b"".join(hashes))
+    return _Kept(version, index, b"".join(ids), kept.began or len(index))
 
 
 def _entries(db: Database, tenant: str, ids: Sequence[str], now: datetime) -> list[tuple[Hit, int]]:
@@ -196,7 +252,6 @@ def _in_force(
     tenant: str,
     now: datetime,
     *conditions: ColumnElement[bool],
-    limit: int | None = None,
 ) -> Sequence[RowMapping]:
     query = (
         select(
@@ -204,6 +259,7 @@ def _in_force(
             list_entry.c.match,
             list_entry.c.value,
             list_entry.c.bank_id,
+            list_entry.c.version,
             bank.c.name,
             bank.c.kind,
             bank.c.decision,
@@ -217,7 +273,6 @@ def _in_force(
             or_(list_entry.c.expires.is_(None), list_entry.c.expires > now),
             and_(*conditions),
         )
-        .limit(limit)
     )
     return connection.execute(query).mappings().all()
 
@@ -231,4 +286,5 @@ def _hit(row: RowMapping) -> Hit:
         label=row["label"],
         entry_id=row["id"],
         match=MatchKind(row["match"]),
+        version=row["version"],
     )

@@ -171,7 +171,7 @@ class PackedScores:
 class Finished:
     """The result of a job: stored, in one transaction, with events and callback. `hashes`: of
     the frames of a video that were looked at, by which copies are recognised. `lists`: their
-    version, as they were asked."""
+    version, as they were asked. `listed`: the highest version of the entries that decided."""
 
     verdict: Verdict
     scores: PackedScores | None = None
@@ -184,6 +184,7 @@ class Finished:
     duration_s: float | None = None
     hashes: tuple[HashedFrame, ...] = ()
     lists: int | None = None
+    listed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

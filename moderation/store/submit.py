@@ -6,12 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Connection, insert, select
 
 from moderation.errors import ConflictError
 from moderation.ids import new_id
-from moderation.known import MIN_QUALITY, decide, verdict_of
-from moderation.store import followers, listed
+from moderation.store import followers, listed, same_bytes
 from moderation.store.codec import clock, load_verdict, model_set
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
@@ -19,15 +18,13 @@ from moderation.store.events import append
 from moderation.store.opening import insert_item, keep_media
 from moderation.store.policies import keep_policy
 from moderation.store.records import JobState, NewItem, Submission
-from moderation.store.tables import fingerprint, idempotency, item, job, media, outbox
+from moderation.store.tables import idempotency, item, job, outbox
 from moderation.store.tables import verdict as verdicts
 from moderation.store.upsert import insert_new
-from moderation.types import Status, Verdict
 
 # The submitter publishes the task itself, right after the commit; the sweeper does it when
 # that has not happened for this long.
 PUBLISH_GRACE = timedelta(seconds=2)
-VIDEO = "video"
 
 
 def submit(
@@ -42,14 +39,14 @@ def submit(
 
     With an idempotency key that was used before, the earlier submission is returned
     (`replayed`); used with another request it raises ConflictError (idempotency_conflict).
-    Bytes that a list of the tenant has are decided by it, and no job runs; then what a person
-    decided on the same bytes answers at once. With `dedupe_models`, a verdict of the same tenant on
-    the same bytes, by the same policy and exactly these models (and of a video, looked at in the
-    same way), answers at once, unless an entry that was put on a list since then may say something
-    else; a video that is being looked at in the same way just now is not looked at twice: the new
-    job `follows`. Else the job is QUEUED and the caller publishes its task. Raises StoreError, and
-    BytesRemovedError where the bytes may have been deleted since: the caller stores them once more,
-    and names that removal as `restored`.
+    Bytes that a list of the tenant has are decided by it, and no job runs. Else what a person
+    decided on the same bytes of the same tenant answers at once, and with `dedupe_models` a verdict
+    of the same tenant on the same bytes, by the same policy and exactly these models (and of a
+    video, looked at in the same way); neither where an entry that was put on a list since then may
+    say something else. A video that is being looked at in the same way just now is not looked at
+    twice: the new job `follows`. Else the job is QUEUED and the caller publishes its task. Raises
+    StoreError, and BytesRemovedError where the bytes may have been deleted since: the caller stores
+    them once more, and names that removal as `restored`.
     """
     moment = clock(now)
     item_id, job_id = new_id("item"), new_id("job")
@@ -75,11 +72,12 @@ def submit(
         )
         leader = None
         version = listed.version_of(connection, new.tenant)
-        known = _listed(connection, held, new, moment) if version else None
-        known = known or _by_a_person(connection, held)
+        known = same_bytes.by_a_list(connection, held, new, moment) if version else None
+        if known is None:
+            known = same_bytes.still_by_a_person(connection, held, version, moment)
         if known is None and dedupe_models is not None:
-            known = _duplicate(connection, held, new, dedupe_models, version, moment)
-            if known is None and new.media.kind == VIDEO:
+            known = same_bytes.duplicate(connection, held, new, dedupe_models, version, moment)
+            if known is None and new.media.kind == same_bytes.VIDEO:
                 leader = followers.leader_of(connection, held, followers.same_options(new.video))
         state = JobState.QUEUED if known is None else JobState.DONE
         insert_item(
@@ -90,8 +88,8 @@ def submit(
             now=moment,
             priority=new.priority,
             deadline=new.deadline,
-            lists=version,
             options=None if new.video is None else new.video.to_json(),
+            lists=version,
         )
         if known is None:
             connection.execute(insert(outbox), _task(held, new, leader, moment))
@@ -168,92 +166,6 @@ def _earlier(
         verdict=None if found.body is None else load_verdict(found.body),
         replayed=True,
     )
-
-
-def _listed(connection: Connection, held: OpenJob, new: NewItem, now: datetime) -> Verdict | None:
-    """What the lists say of these bytes."""
-    found = decide(listed.by_sha256(connection, held.tenant, new.media.sha256, now))
-    if found is None:
-        return None
-    return verdict_of(
-        found,
-        id=held.item_id,
-        job_id=held.id,
-        source=held.source,
-        data_id=held.data_id,
-        policy=new.policy.ref,
-    )
-
-
-def _by_a_person(connection: Connection, held: OpenJob) -> Verdict | None:
-    """What a person decided on these bytes outranks the models, whatever the policy: the newest
-    such decision that is in force, as the answer for the new item."""
-    query = (
-        select(verdicts.c.body)
-        .join(item, item.c.current_verdict == verdicts.c.id)
-        .where(
-            item.c.tenant == held.tenant,
-            item.c.media_id == held.media_id,
-            verdicts.c.decided_by == "person",
-        )
-        .order_by(verdicts.c.id.desc())
-        .limit(1)
-    )
-    body = connection.execute(query).scalar_one_or_none()
-    return None if body is None else followers.passed_on(load_verdict(body), held)
-
-
-def _duplicate(
-    connection: Connection,
-    held: OpenJob,
-    new: NewItem,
-    models: tuple[str, ...],
-    version: int,
-    now: datetime,
-) -> Verdict | None:
-    """The newest verdict in force on these bytes, as the answer for the new item. None where the
-    lists, which are at `version`, may say something that it does not know."""
-    same_way = job.c.kind == new.media.kind
-    if new.media.kind == VIDEO:
-        same_way = and_(same_way, followers.same_options(new.video))
-    query = (
-        select(verdicts.c.body, job.c.lists)
-        .join(item, item.c.current_verdict == verdicts.c.id)
-        .join(job, job.c.id == item.c.job_id)
-        .where(
-            item.c.tenant == held.tenant,
-            item.c.media_id == held.media_id,
-            item.c.status == Status.DONE.value,
-            verdicts.c.policy_version == held.policy_version,
-            verdicts.c.models == model_set(models),
-            verdicts.c.decided_by.in_(("policy", "duplicate", "person")),
-            same_way,
-        )
-        .order_by(item.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    since = row.lists or 0
-    if version > since:
-        hashes = _hashes(connection, held.media_id)
-        if listed.maybe_newer(connection, held.tenant, since, hashes, now):
-            return None
-    return followers.passed_on(load_verdict(row.body), held)
-
-
-def _hashes(connection: Connection, media_id: str) -> bytes:
-    """PDQ of a picture, or of the frames of a film, as far as they say something: 32 bytes each."""
-    query = (
-        select(media.c.pdq, media.c.pdq_quality, fingerprint.c.hashes)
-        .outerjoin(fingerprint, fingerprint.c.media_id == media.c.id)
-        .where(media.c.id == media_id)
-    )
-    row = connection.execute(query).one()
-    plain = row.pdq_quality is not None and row.pdq_quality < MIN_QUALITY
-    own = bytes.fromhex(row.pdq) if row.pdq is not None and not plain else b""
-    return own + (row.hashes or b"")
 
 
 def _task(held: OpenJob, new: NewItem, leader: str | None, now: datetime) -> dict[str, Any]:

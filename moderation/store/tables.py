@@ -260,6 +260,8 @@ verdict = Table(
     Column("status", String(16), nullable=False),
     Column("decision", String(16), nullable=False),
     Column("decided_by", String(16), nullable=False),
+    # The version of the tenant's lists when a person decided; None: that of the job.
+    Column("lists", BigInteger),
     Column("body", Text, nullable=False),
     created_column(),
     Index(None, "item_id", "id"),

@@ -64,12 +64,13 @@ class ImageRuntime:
 
 class _Asked:
     """The lists, asked what they say of a decoded picture. version: as they were then; None where
-    they were not asked."""
+    they were not asked. newest: of the entries that decided."""
 
     def __init__(self, claim: Claim, runtime: ImageRuntime) -> None:
         self._claim = claim
         self._runtime = runtime
         self.version: int | None = None
+        self.newest: int | None = None
 
     def __call__(self, decoded: DecodedImage) -> Listed | None:
         pdq, quality = decoded.info.pdq, decoded.info.pdq_quality
@@ -78,7 +79,9 @@ class _Asked:
         runtime = self._runtime
         near = runtime.lists.near(runtime.db, self._claim.tenant, pdq)
         self.version = near.version
-        return decide(near.hits, may_pass=looks_through(decoded))
+        found = decide(near.hits, may_pass=looks_through(decoded))
+        self.newest = None if found is None else found.newest
+        return found
 
 
 def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
@@ -96,7 +99,7 @@ def run_image(job_id: str, runtime: ImageRuntime) -> JobState | None:
         return None
     try:
         asked = _Asked(claim, runtime)
-        state = _finish(claim, _analyse(claim, runtime, asked), asked.version, runtime)
+        state = _finish(claim, _analyse(claim, runtime, asked), asked, runtime)
     except ServiceError as error:
         log.warning("job %s attempt %d: %s: %s", job_id, claim.attempt, error.code, error)
         state = _release(claim, error.code, runtime)
@@ -118,7 +121,7 @@ def _analyse(claim: Claim, runtime: ImageRuntime, known: Known) -> Analysis:
 
 
 def _finish(
-    claim: Claim, analysis: Analysis, lists: int | None, runtime: ImageRuntime
+    claim: Claim, analysis: Analysis, asked: _Asked, runtime: ImageRuntime
 ) -> JobState | None:
     scored = analysis.decided_by != "list"
     verdict = to_verdict(
@@ -143,7 +146,8 @@ def _finish(
         pdq_quality=media.pdq_quality if media else None,
         width=media.width if media else None,
         height=media.height if media else None,
-        lists=lists,
+        lists=asked.version,
+        listed=asked.newest,
     )
     if not jobs.finish(runtime.db, claim, finished):
         log.warning("job %s attempt %d: somebody else owns it now", claim.job_id, claim.attempt)

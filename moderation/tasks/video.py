@@ -19,7 +19,7 @@ from moderation.analyse import failure, to_verdict
 from moderation.clips import Seen, judged, look_on
 from moderation.errors import MediaError, NotFoundError, ServiceError
 from moderation.film import ROUNDS, Film, begin, conclude, film_verdict
-from moderation.known import objected
+from moderation.known import BankKind, objected
 from moderation.policy import problem_of
 from moderation.store import films, jobs
 from moderation.store.chunks import Stage
@@ -257,6 +257,7 @@ def _conclude(
         duration_s=film.info.duration_s,
         hashes=hashes,
         lists=near.version,
+        listed=max((one.version for one in near.hits if one.kind is BankKind.BLOCK), default=None),
     )
     if not jobs.finish(runtime.db, claim, finished):
         return None

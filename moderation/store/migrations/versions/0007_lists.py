@@ -70,3 +70,5 @@ def upgrade() -> None:
     op.add_column("media", sa.Column("pdq_quality", sa.Integer(), nullable=True))
     # The version of the tenant's lists that a job has seen.
     op.add_column("job", sa.Column("lists", sa.BigInteger(), nullable=True))
+    # The same of a person's decision.
+    op.add_column("verdict", sa.Column("lists", sa.BigInteger(), nullable=True))
