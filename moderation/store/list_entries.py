@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 
 from moderation.errors import InputError, NotFoundError
 from moderation.ids import new_id
@@ -118,18 +118,24 @@ def entries_of(
 ) -> EntryPage:
     """Entries of a bank, newest first, `limit` to a page (at least 1), expired ones too. Raises
     NotFoundError, InputError (cursor_invalid), StoreError."""
+    size = max(1, limit)
     query = select(*_ENTRY).where(list_entry.c.bank_id == bank_id)
     if match is not None:
         query = query.where(list_entry.c.match == match.value)
     if value is not None:
-        query = query.where(list_entry.c.value == value)
+        # Of any kind, if need be: the index has the kind before the value.
+        kinds = [kind.value for kind in MatchKind]
+        query = query.where(list_entry.c.match.in_(kinds), list_entry.c.value == value)
+    else:
+        query = query.order_by(list_entry.c.id.desc()).limit(size + 1)
     if cursor is not None:
         query = query.where(list_entry.c.id < load_cursor(cursor))
-    size = max(1, limit)
-    query = query.order_by(list_entry.c.id.desc()).limit(size + 1)
     with db.connect() as connection:
         bank_of(connection, tenant, bank_id)
-        rows = connection.execute(query).mappings().all()
+        rows = list(connection.execute(query).mappings())
+    if value is not None:
+        # One of each kind. To be given them in order, SQLite would read the whole list.
+        rows.sort(key=lambda row: str(row["id"]), reverse=True)
     shown = tuple(_entry_row(row) for row in rows[:size])
     more = len(rows) > size
     return EntryPage(shown, dump_cursor(shown[-1].id) if more else None)
@@ -139,12 +145,15 @@ def entries_like(
     db: Database, tenant: str, bank_id: str, entries: Sequence[NewEntry]
 ) -> tuple[EntryRow, ...]:
     """Those of a bank that have these hashes, in their order. Raises StoreError."""
-    query = select(*_ENTRY).where(
-        list_entry.c.tenant == tenant, list_entry.c.bank_id == bank_id, _any_of(entries)
-    )
+    known: dict[tuple[MatchKind, str], EntryRow] = {}
     with db.connect() as connection:
-        rows = [_entry_row(row) for row in connection.execute(query).mappings()]
-    known = {(row.match, row.value): row for row in rows}
+        for some in _by_kind(entries):
+            query = select(*_ENTRY).where(
+                list_entry.c.tenant == tenant, list_entry.c.bank_id == bank_id, some
+            )
+            for row in connection.execute(query).mappings():
+                entry = _entry_row(row)
+                known[entry.match, entry.value] = entry
     return tuple(known[key] for one in entries if (key := (one.match, one.value)) in known)
 
 
@@ -210,20 +219,20 @@ def _drop_sooner(
     sooner: ColumnElement[bool] = list_entry.c.expires.is_not(None)
     if expires is not None:
         sooner = and_(sooner, list_entry.c.expires < expires)
-    if not part:
-        return 0
-    gone = delete(list_entry).where(list_entry.c.bank_id == bank_id, _any_of(part), sooner)
-    return connection.execute(gone).rowcount
+    gone = 0
+    for some in _by_kind(part):
+        of_these = delete(list_entry).where(list_entry.c.bank_id == bank_id, some, sooner)
+        gone += connection.execute(of_these).rowcount
+    return gone
 
 
-def _any_of(entries: Sequence[NewEntry]) -> ColumnElement[bool]:
-    values = {kind: [one.value for one in entries if one.match is kind] for kind in MatchKind}
-    return or_(
-        *(
-            and_(list_entry.c.match == kind.value, list_entry.c.value.in_(some))
-            for kind, some in values.items()
-        )
-    )
+def _by_kind(entries: Sequence[NewEntry]) -> Iterator[ColumnElement[bool]]:
+    """Conditions that are asked one after the other: of either at once, SQLite would read the whole
+    list."""
+    for kind in MatchKind:
+        values = [one.value for one in entries if one.match is kind]
+        if values:
+            yield and_(list_entry.c.match == kind.value, list_entry.c.value.in_(values))
 
 
 def _recount(connection: Connection, bank_id: str, more: int) -> None:

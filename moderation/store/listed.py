@@ -77,32 +77,28 @@ def maybe_newer(
         bank.c.tenant == tenant, bank.c.version > since, bank.c.enabled.is_(True)
     )
     ids = connection.execute(changed).scalars().all()
-    return bool(ids) and _maybe_near(connection, tenant, list_entry.c.bank_id.in_(ids), hashes, now)
+    return bool(ids) and _maybe_near(connection, tenant, hashes, now, list_entry.c.bank_id.in_(ids))
 
 
 def maybe_added(
     connection: Connection, tenant: str, since: int, hashes: bytes, now: datetime
 ) -> bool:
     """As `maybe_newer`, of entries that were added alone."""
-    added = list_entry.c.version > since
-    return bool(hashes) and _maybe_near(connection, tenant, added, hashes, now)
+    added = (list_entry.c.tenant == tenant, list_entry.c.version > since)
+    return bool(hashes) and _maybe_near(connection, tenant, hashes, now, *added)
 
 
 def _maybe_near(
     connection: Connection,
     tenant: str,
-    condition: ColumnElement[bool],
     hashes: bytes,
     now: datetime,
+    *conditions: ColumnElement[bool],
 ) -> bool:
     # Neither a join nor another condition: each index ends the reading at the limit.
     query = (
         select(list_entry.c.bank_id, list_entry.c.value, list_entry.c.expires)
-        .where(
-            list_entry.c.tenant == tenant,
-            list_entry.c.match == MatchKind.PDQ.value,
-            condition,
-        )
+        .where(list_entry.c.match == MatchKind.PDQ.value, *conditions)
         .limit(MAX_NEWER + 1)
     )
     rows = connection.execute(query).all()

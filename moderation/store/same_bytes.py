@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from moderation.known import MIN_QUALITY, decide, verdict_of
 from moderation.store import followers, listed
@@ -53,8 +53,7 @@ def by_a_person(connection: Connection, held: OpenJob) -> ByAPerson | None:
         .join(item, item.c.current_verdict == verdicts.c.id)
         .join(job, job.c.id == item.c.job_id)
         .where(
-            item.c.tenant == held.tenant,
-            item.c.media_id == held.media_id,
+            _same_bytes(held),
             verdicts.c.decided_by == "person",
         )
         .order_by(verdicts.c.id.desc())
@@ -100,8 +99,7 @@ def duplicate(
         .join(item, item.c.current_verdict == verdicts.c.id)
         .join(job, job.c.id == item.c.job_id)
         .where(
-            item.c.tenant == held.tenant,
-            item.c.media_id == held.media_id,
+            _same_bytes(held),
             item.c.status == Status.DONE.value,
             verdicts.c.policy_version == held.policy_version,
             verdicts.c.models == model_set(models),
@@ -120,6 +118,12 @@ def duplicate(
         if listed.maybe_newer(connection, held.tenant, since, hashes, now):
             return None
     return followers.passed_on(load_verdict(row.body), held)
+
+
+def _same_bytes(held: OpenJob) -> ColumnElement[bool]:
+    """Of the same tenant, since each has media of its own. Were the tenant named, SQLite would read
+    all its items."""
+    return item.c.media_id == held.media_id
 
 
 def _hashes(connection: Connection, media_id: str) -> bytes:

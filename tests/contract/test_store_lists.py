@@ -12,12 +12,12 @@ from sqlalchemy import select, update
 from moderation.errors import ConflictError, InputError, NotFoundError
 from moderation.known import BankKind, MatchKind
 from moderation.store import (
-    decisions,
     events,
     followers,
     items,
     jobs,
     list_entries,
+    listed,
     lists,
     outbox,
     reviews,
@@ -26,7 +26,7 @@ from moderation.store.engine import Database
 from moderation.store.list_records import BankChanges, BankRow, NewBank, NewEntry
 from moderation.store.listed import Lists
 from moderation.store.records import Finished, JobState, NewItem, Submission, VideoOptions
-from moderation.store.review_records import Action, Choice, ReviewState
+from moderation.store.review_records import ReviewState
 from moderation.store.tables import audit, job, list_entry
 from moderation.types import Decision
 from tests.contract.store_data import MODELS, NOW, new_item, result_for, together
@@ -377,22 +377,6 @@ class TestUploads:
         assert told is not None
         assert told.decision is Decision.BLOCK
 
-    def test_the_same_bytes_on_a_list_outrank_a_person_and_a_person_a_likeness(
-        self, db: Database
-    ) -> None:
-        new = new_item()
-        told = decided(db, new, Decision.REVIEW)
-        decisions.decide(db, "default", "user_1", told.item_id, Choice(Action.PASS), now=later(4))
-        bank = a_bank(db)
-        add(db, bank, LOOK, now=later(5))
-        by_a_person = submit(db, new, 6).verdict
-        assert by_a_person is not None
-        assert (by_a_person.decision, by_a_person.decided_by) == (Decision.PASS, "person")
-        add(db, bank, bytes_of(new), now=later(7))
-        by_list = submit(db, new, 8).verdict
-        assert by_list is not None
-        assert (by_list.decision, by_list.decided_by) == (Decision.BLOCK, "list")
-
     def test_a_list_that_asks_a_person_puts_it_into_the_queue(self, db: Database) -> None:
         new = new_item()
         add(db, a_bank(db, decision=Decision.REVIEW), bytes_of(new))
@@ -549,3 +533,33 @@ class TestNear:
         added = add(db, bank, *(NewEntry(MatchKind.PDQ, f"{n:064x}") for n in range(300)))
         found = together(lambda _: len(memory.near(db, "default", "0" * 64).hits), 6)
         assert found == [len(added)] * 6
+
+    def test_what_is_renewed_again_and_again_does_not_fill_the_memory(
+        self, db: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listed, "SPARE", 4)
+        memory, bank = Lists(), a_bank(db)
+        for turn in range(1, 30):
+            (entry,) = add(db, bank, LOOK, expires=later(100 + turn))
+            assert self.near(memory, db) == [(entry, 0)]
+            (kept,) = memory._kept.values()
+            assert len(kept.index) <= 8
+
+    def test_what_has_expired_is_not_read(self, db: Database) -> None:
+        memory, bank = Lists(), a_bank(db)
+        add(db, bank, LOOK, expires=later(5))
+        assert memory.near(db, "default", PDQ, now=later(6)).hits == ()
+        (kept,) = memory._kept.values()
+        assert len(kept.index) == 0
+        (entry,) = add(db, bank, LOOK, now=later(7))
+        assert [hit.entry_id for hit in memory.near(db, "default", PDQ, now=later(8)).hits] == [
+            entry
+        ]
+
+
+def test_entries_are_found_by_value_of_either_kind(db: Database) -> None:
+    bank = a_bank(db)
+    add(db, bank, LOOK, NewEntry(MatchKind.SHA256, PDQ), NewEntry(MatchKind.PDQ, turned(PDQ, 1)))
+    found = list_entries.entries_of(db, "default", bank.id, value=PDQ).entries
+    assert {entry.match for entry in found} == set(MatchKind)
+    assert {entry.value for entry in found} == {PDQ}
