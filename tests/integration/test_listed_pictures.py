@@ -22,9 +22,11 @@ from moderation.models.runner import load_scorer
 from moderation.policy import Policy, Rule
 from moderation.settings import Settings, load_settings
 from moderation.store import items, jobs, list_entries, lists
+from moderation.store.decisions import decide
 from moderation.store.engine import Database
 from moderation.store.list_records import BankChanges, BankRow, NewBank, NewEntry
 from moderation.store.records import DEFAULT_TENANT, NewItem, NewMedia, Submission
+from moderation.store.review_records import Action, Choice
 from moderation.tasks.image import ImageRuntime, run_image
 from moderation.tasks.messages import JobMessage
 from moderation.types import Decision, Verdict
@@ -175,6 +177,35 @@ def test_a_verdict_of_the_models_gives_way_and_comes_back(place: Place) -> None:
     assert (listed.decision, listed.decided_by) == (Decision.BLOCK, "list")
     lists.delete_bank(place.db, DEFAULT_TENANT, bank.id, actor="a")
     assert place.upload(data).decided_by == "duplicate", "of the models' verdict"
+
+
+def test_who_looked_at_the_same_bytes_outranks_older_likenesses(place: Place) -> None:
+    data = encoded(painted(1))
+    first = place.upload(data)
+    bank = place.bank("known")
+    place.add_item(bank, first.id, pdq_alone=True)
+    listed = place.upload(data)
+    assert listed.decided_by == "list"
+    decide(place.db, DEFAULT_TENANT, "user_mei", listed.id, Choice(Action.PASS))
+    assert place.upload(data).decided_by == "person"
+    assert place.upload(encoded(painted(1), "JPEG")).decided_by == "list", "other bytes"
+    place.add_item(place.bank("newer"), first.id, pdq_alone=True)
+    newer = place.upload(data)
+    assert (newer.decision, newer.decided_by) == (Decision.BLOCK, "list")
+
+
+def test_a_newer_entry_that_cannot_decide_leaves_it_to_the_person(place: Place) -> None:
+    moving = encoded(painted(1), "GIF", save_all=True, append_images=[painted(3)])
+    first = place.upload(moving)
+    decide(place.db, DEFAULT_TENANT, "user_mei", first.id, Choice(Action.BLOCK, LABEL))
+    place.add_item(place.bank("fine", BankKind.ALLOW), first.id, pdq_alone=True)
+    told = place.submit(moving)
+    assert told.verdict is None
+    run_image(told.job_id, place.runtime)
+    verdict = items.verdict_of_job(place.db, told.job_id)
+    assert verdict is not None
+    assert (verdict.decision, verdict.decided_by) == (Decision.BLOCK, "person")
+    assert place.submit(moving).verdict is not None, "it is asked once"
 
 
 def test_an_allow_bank_passes_a_copy_within_its_distance_and_nothing_else(place: Place) -> None:

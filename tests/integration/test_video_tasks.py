@@ -26,10 +26,12 @@ from moderation.policy import Policy, Rule
 from moderation.settings import load_settings
 from moderation.store import chunks, films, items, jobs, list_entries, lists
 from moderation.store.chunks import Stage
+from moderation.store.decisions import decide
 from moderation.store.engine import Database
 from moderation.store.frames import load_asks
 from moderation.store.list_records import NewBank, NewEntry
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia, VideoOptions
+from moderation.store.review_records import Action, Choice
 from moderation.store.tables import fingerprint, media
 from moderation.tasks.messages import DELIVER, READ, SCORE, VIDEO, JobMessage
 from moderation.tasks.read import ReadRuntime, run_read
@@ -273,6 +275,19 @@ def test_a_frame_on_a_block_list_objects_to_the_film(works: Callable[..., Works]
     assert reason.detail.startswith(f"the frame at {frames[3].time_s:.2f} s differs in 8 of 256")
     assert verdict.coverage.complete, "the models have seen it all the same"
     assert verdict.scores[PORN] < 0.7
+
+    # Who has seen the film outranks the entry, and one that comes later outranks them.
+    decide(here.db, DEFAULT_TENANT, "user_mei", verdict.id, Choice(Action.PASS))
+    assert here.verdict(here.submit()).decided_by == "person"
+    new = NewBank("newer", BankKind.BLOCK, Decision.BLOCK, PORN)
+    bank = lists.create_bank(here.db, DEFAULT_TENANT, new, actor="a")
+    list_entries.add_entries(
+        here.db, DEFAULT_TENANT, bank.id, [NewEntry(MatchKind.PDQ, near)], actor="a"
+    )
+    again = here.submit()
+    here.work()
+    verdict = here.verdict(again)
+    assert (verdict.decision, verdict.decided_by) == (Decision.BLOCK, "list")
 
 
 def test_every_step_says_what_is_next(works: Callable[..., Works]) -> None:

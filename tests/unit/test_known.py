@@ -67,6 +67,21 @@ def test_bytes_outrank_looks_and_block_outranks_allow(hits: list[Hit], decision:
         assert listed.outcome.decision is decision
 
 
+def test_the_newest_of_those_that_decide_is_told() -> None:
+    listed = decide(
+        [
+            hit(BLOCK, version=2, decision=Decision.REVIEW),
+            hit(BLOCK, version=5, bank_id="bank_2"),
+            hit(ALLOW, version=9),
+        ]
+    )
+    assert listed is not None
+    assert listed.newest == 5
+    listed = decide([hit(ALLOW, version=9), hit(ALLOW, version=3, distance=1)])
+    assert listed is not None
+    assert listed.newest == 9
+
+
 def test_nothing_met_means_nothing() -> None:
     assert decide([]) is None
     assert decide([hit(ALLOW), hit(ALLOW, SHA256)], may_pass=False) is None
