@@ -56,9 +56,9 @@ def looked_at(db: Database, told: Submission, at: float = 20) -> Verdict:
         finished = replace(finished, verdict=verdict, listed=found.newest)
     finished = replace(finished, pdq=PDQ, pdq_quality=90, lists=near.version)
     assert jobs.finish(db, claim, finished, now=later(at))
-    verdict_ = items.get_item(db, "default", told.item_id).verdict
-    assert verdict_ is not None
-    return verdict_
+    told_verdict = items.get_item(db, "default", told.item_id).verdict
+    assert told_verdict is not None
+    return told_verdict
 
 
 @pytest.mark.parametrize("entry_first", [True, False])
@@ -83,7 +83,7 @@ def test_a_person_answers_before_duplicates_and_models(db: Database) -> None:
     a_bank(db)
     by_a_person(db, PASS)
     assert answer(submit(db, PICTURE, 10)) == ("person", Decision.PASS)
-    without = jobs.submit(db, replace(PICTURE), dedupe_models=None, now=later(11))
+    without = jobs.submit(db, PICTURE, now=later(11))
     assert answer(without) == ("person", Decision.PASS)
 
 
@@ -161,7 +161,7 @@ def test_what_a_list_sends_to_people_waits_for_them(db: Database) -> None:
     entry = reviews.get(db, "default", told.item_id)
     assert entry is not None
     assert (entry.state, entry.label, entry.score) == (ReviewState.OPEN, "porn.explicit", None)
-    # Until a person has decided each is one, and the list goes on to send others.
+    # The list goes on to ask, each time.
     decisions.decide(db, "default", "user_mei", told.item_id, PASS, now=later(5))
     entry = reviews.get(db, "default", told.item_id)
     assert entry is not None
