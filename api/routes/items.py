@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.auth import ReadKey, WriteKey
+from api.deleting import delete_item as delete_item_of
 from api.deps import Gateway, GatewayDep, in_thread
 from api.schemas import examples, params
 from api.schemas.answers import Item, ItemDetail, ItemPage
 from api.schemas.problems import KEYED, problems
-from moderation.errors import ServiceError
-from moderation.store import deletion, fingerprints, items
-from moderation.store.records import ItemFilter, JobState, KeyRow
+from moderation.store import fingerprints, items
+from moderation.store.records import ItemFilter, JobState
 from moderation.types import Decision, Status
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/items", tags=["items"])
 
@@ -88,18 +86,8 @@ async def delete_item(gateway: GatewayDep, key: WriteKey, item_id: params.ItemId
     """With its jobs, verdicts, scores and pictures, and with the uploaded bytes where no other
     item has the same. 409 (`job_running`) while it is being analysed: cancel the job first. The
     audit keeps who deleted what, and when."""
-    await in_thread(_delete, gateway, key, item_id)
+    await in_thread(partial(delete_item_of, actor=key.id), gateway, key.tenant, item_id)
     return Response(status_code=204)
-
-
-def _delete(gateway: Gateway, key: KeyRow, item_id: str) -> None:
-    deleted = deletion.delete_item(gateway.db, key.tenant, item_id, actor=key.id)
-    if deleted.removal is None:
-        return
-    try:
-        deletion.remove(gateway.db, gateway.blobs, deleted.removal)
-    except ServiceError as error:
-        log.warning("bytes of %s are left to the sweeper: %s", item_id, error)
 
 
 def _detail(gateway: Gateway, tenant: str, item_id: str) -> ItemDetail:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from api import bodies
-from api.auth import ReadKey, ReviewKey
+from api.auth import AdminKey, ReadKey, ReviewKey
 from api.deps import GatewayDep, in_thread
 from api.reviewing import announced
 from api.schemas import params
@@ -20,6 +21,7 @@ from api.schemas.reviews import (
     DecisionBody,
     DecisionId,
     Decisions,
+    Example,
     Kind,
     Made,
     MadeNow,
@@ -31,7 +33,8 @@ from api.schemas.reviews import (
     Sha256,
 )
 from api.submitting import as_json
-from moderation.store import decisions, items, reviews
+from moderation.store import audits, decisions, items, reviews
+from moderation.store.labelled import labelled
 from moderation.store.review_records import ReviewFilter, ReviewState
 from moderation.types import Decision
 
@@ -108,6 +111,29 @@ async def count_reviews(gateway: GatewayDep, key: ReadKey) -> Response:
     """By label, with the time of the oldest."""
     found = await in_thread(reviews.counts, gateway.db, key.tenant, key.id)
     return _json(ReviewCounts.of(found))
+
+
+@router.get(
+    "/export",
+    summary="Decisions as a labelled set",
+    response_model=None,
+    responses={200: shapes.export(), **problems(*KEYED)},
+)
+async def export_decisions(
+    gateway: GatewayDep,
+    key: AdminKey,
+    since: params.Moment = None,
+    until: params.Moment = None,
+) -> Response:
+    """One JSON object a line: the last decision of each item, by time, with what the models said
+    before it. `since` and `until` speak of the decision. The media are to be had at `still` and
+    `film` by the same key. Needs the scope `admin`."""
+    rows = labelled(gateway.db, key.tenant, since=since, until=until)
+    first = await in_thread(next, rows, None)  # an error is told while it can be
+    whole = itertools.chain([] if first is None else [first], rows)
+    lines = (Example.of(row).model_dump_json() + "\n" for row in whole)
+    await in_thread(audits.note, gateway.db, key.tenant, key.id, "review.export", key.tenant)
+    return StreamingResponse(lines, media_type=shapes.LINES)
 
 
 @router.post(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -10,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.examples import ITEM
 from api.schemas.params import TEXT
+from moderation.store.labelled import Labelled
 from moderation.store.review_records import Action, Choice, Decided, DecisionRow, ReviewRow
 from moderation.store.reviews import QueueCounts
 from moderation.types import Decision
 
 DECISION: Final = "decision_0198f1c2a7d47b0c8e5f6a7b8c9d0e31"
+LINES: Final = "application/x-ndjson"
 LABEL: Final = r"^[a-z_]+\.[a-z_]+$"
 
 DecisionId = Annotated[str, Path(pattern=r"^decision_[0-9a-f]{32}$")]
@@ -156,6 +159,53 @@ class Decisions(_Answer):
     decisions: list[Made]
 
 
+class Example(_Answer):
+    """An item that a person decided. `flagged`, `scores`, `policy`, `models`: of the verdict before
+    the decision. `still`: path of a picture of it; `film`: of a video's proxy."""
+
+    item_id: str
+    sha256: str
+    kind: str
+    source: str | None
+    data_id: str | None
+    action: Action
+    label: str | None
+    labels: dict[str, str]
+    note: str | None
+    actor: str
+    flagged: list[str]
+    scores: dict[str, float]
+    policy: str
+    models: list[str]
+    created: datetime
+    still: str
+    film: str | None
+
+    @classmethod
+    def of(cls, row: Labelled) -> Self:
+        base = f"/v1/items/{row.item_id}/derivatives"
+        is_film = row.kind == "video"
+        return cls(
+            item_id=row.item_id,
+            sha256=row.sha256,
+            kind="video" if is_film else "image",
+            source=row.source,
+            data_id=row.data_id,
+            action=row.action,
+            label=row.label,
+            labels=dict(row.labels),
+            note=row.note,
+            actor=row.actor,
+            flagged=list(row.flagged),
+            scores=dict(row.scores),
+            policy=row.policy,
+            models=list(row.models),
+            created=row.created,
+            still=f"{base}/frame-0.webp" if is_film else f"{base}/picture.webp",
+            film=f"{base}/proxy.mp4" if is_film else None,
+        )
+
+
 _REVIEW: Final[dict[str, Any]] = {
     "item_id": ITEM,
     "state": "open",
@@ -212,6 +262,23 @@ def counts() -> dict[str, Any]:
         "oldest": "2026-01-31T12:00:00Z",
     }
     return _answer(ReviewCounts, told, "What waits")
+
+
+def export() -> dict[str, Any]:
+    """Lines of `Example`."""
+    line = {
+        "item_id": ITEM,
+        "sha256": "0" * 64,
+        "kind": "image",
+        "action": "block",
+        "label": "violence.weapon",
+        "labels": {"violence.weapon": "confirmed"},
+        "flagged": ["violence.weapon"],
+        "scores": {"violence.weapon": 0.975},
+        "still": f"/v1/items/{ITEM}/derivatives/picture.webp",
+    }
+    content = {LINES: {"schema": {"type": "string"}, "example": f"{json.dumps(line)}\n"}}
+    return {"description": "One JSON object a line", "content": content}
 
 
 def decided() -> dict[str, Any]:

@@ -34,6 +34,7 @@ KEYED = [
     ("GET", "/v1/events?seconds=0"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/counts"),
+    ("GET", "/v1/reviews/export"),
     ("POST", "/v1/reviews/next"),
     ("PUT", "/v1/reviews/item_" + "0" * 32 + "/claim"),
     ("DELETE", "/v1/reviews/item_" + "0" * 32 + "/claim"),
@@ -51,7 +52,7 @@ KEYED = [
     ("DELETE", "/v1/lists/bank_" + "0" * 32 + "/entries/entry_" + "0" * 32),
     ("POST", "/v1/lists/bank_" + "0" * 32 + "/import"),
 ]
-ADMINS = ("/metrics", "/v1/audit")
+ADMINS = ("/metrics", "/v1/audit", "/v1/reviews/export")
 WRITES = {(method, path) for method, path in KEYED if method in ("POST", "PUT", "PATCH", "DELETE")}
 LOOKUP = ("POST", "/v1/lists/lookup")
 

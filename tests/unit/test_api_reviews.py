@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,33 @@ def test_what_is_not_there_is_404(gate: Gate) -> None:
     assert told(answer, 404)["code"] == "not_found"
     form = gate.client.post(f"/v1/reviews/{mine}/decision", data={"action": "pass"})
     assert told(form, 415)["code"] == "unsupported_content_type"
+
+
+def test_decisions_are_exported_as_a_labelled_set(gate: Gate) -> None:
+    ids = [make(gate, number, data_id=f"d-{number}") for number in range(4)]
+    for item_id, body in zip(
+        ids,
+        (BLOCK, {"action": "pass", "labels": {"porn.explicit": False}}, {"action": "escalate"}),
+        strict=False,
+    ):
+        told(gate.client.post(f"/v1/reviews/{item_id}/decision", json=body))
+    # Decided anew: the last one counts. Taken back: none does.
+    told(gate.client.post(f"/v1/reviews/{ids[0]}/decision", json={"action": "pass"}))
+    undone = told(gate.client.post(f"/v1/reviews/{ids[3]}/decision", json=BLOCK))
+    gate.client.delete(f"/v1/reviews/decisions/{undone['decision']['id']}")
+
+    answer = gate.client.get("/v1/reviews/export")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    rows = {row["item_id"]: row for row in map(json.loads, answer.text.splitlines())}
+    assert set(rows) == {ids[0], ids[1]}
+    first, second = rows[ids[0]], rows[ids[1]]
+    assert (first["action"], first["label"], first["data_id"]) == ("pass", None, "d-0")
+    assert (second["labels"], second["flagged"]) == (
+        {"porn.explicit": "rejected"},
+        ["porn.explicit"],
+    )
+    assert second["scores"] == {"porn.explicit": 0.6, "violence.gore": 0.1}
+    assert second["still"] == f"/v1/items/{ids[1]}/derivatives/picture.webp"
+    assert gate.client.get("/v1/reviews/export?since=2099-01-01T00:00:00Z").text == ""
+    acts = gate.client.get("/v1/audit?action=review.export").json()["acts"]
+    assert len(acts) == 2

@@ -280,6 +280,17 @@ def test_users_are_made_changed_and_kept_out(gate: Gate) -> None:
     page(admin.post(root, {"role": "viewer"}), 409)  # the last one
 
 
+def test_an_admin_deletes_an_item_when_sure(gate: Gate) -> None:
+    item = waiting(gate.stack.db, 1)
+    admin, lead = signed_in(gate, "root", Role.ADMIN), signed_in(gate, "lea", Role.LEAD)
+    page(lead.post(f"/console/items/{item}/delete", {"sure": "1"}), 403)
+    page(admin.post(f"/console/items/{item}/delete"), 422)
+    assert led(admin.post(f"/console/items/{item}/delete", {"sure": "1"})) == "/console/queue"
+    page(admin.get(f"/console/items/{item}"), 404)
+    html = page(admin.get("/console/audit?action=item.delete"))
+    assert item in html
+
+
 class TestLinks:
     def visitor(self, secret: str) -> Visitor:
         account = AccountRow(

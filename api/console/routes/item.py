@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.console import links, pages, views
-from api.console.access import FormDep, Lead, Reviewer, Viewer, Visitor
+from api.console.access import Admin, FormDep, Lead, Reviewer, Viewer, Visitor
 from api.console.choices import choice_of, labels_for
 from api.console.filters import QueueFilter
 from api.console.names import names_of
@@ -18,11 +18,12 @@ from api.console.pages import ConsoleRoute
 from api.console.routes.lists import banks_of, put_on_list
 from api.console.routes.queue import next_item
 from api.console.views import Bar, Look
+from api.deleting import delete_item
 from api.deps import Gateway, GatewayDep, in_thread
 from api.reviewing import announced
 from api.schemas.params import ItemId
 from api.schemas.reviews import DecisionId
-from moderation.errors import NotFoundError
+from moderation.errors import InputError, NotFoundError
 from moderation.policy import Policy
 from moderation.store import audits, decisions, evidence, fingerprints, items, reviews
 from moderation.store.fingerprints import SimilarItem
@@ -149,6 +150,16 @@ async def decide(
     await in_thread(announced, gateway, item_id)
     flt = QueueFilter.of(dict(request.query_params))
     return await next_item(gateway, who, flt, undo=done.decision.id)
+
+
+@router.post("/items/{item_id}/delete")
+async def delete(gateway: GatewayDep, who: Admin, item_id: ItemId, form: FormDep) -> Response:
+    """With its bytes, where no other item has them; the audit keeps that it was done."""
+    if form.get("sure") != "1":
+        raise InputError("Say that you are sure: it cannot be undone.")
+    call = partial(delete_item, actor=who.account.id)
+    await in_thread(call, gateway, who.account.tenant, item_id)
+    return pages.see("/queue")
 
 
 @router.post("/decisions/{decision_id}/undo")

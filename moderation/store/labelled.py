@@ -1,0 +1,122 @@
+"""What people decided, as a labelled set: one row an item, with what the models said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Row, Select, and_, exists, select
+
+from moderation.store.codec import load_verdict
+from moderation.store.engine import Database
+from moderation.store.review_records import Action
+from moderation.store.review_tables import review_decision
+from moderation.store.tables import item, media
+from moderation.store.tables import verdict as verdicts
+
+BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An item that a person decided, and did not take back. label: what a block is for. labels:
+    `confirmed` or `rejected`. flagged, scores, policy, models: of the verdict before the decision.
+    sha256, kind: of the medium."""
+
+    decision_id: str
+    item_id: str
+    sha256: str
+    kind: str
+    source: str | None
+    data_id: str | None
+    action: Action
+    label: str | None
+    labels: Mapping[str, str]
+    note: str | None
+    actor: str
+    flagged: tuple[str, ...]
+    scores: Mapping[str, float]
+    policy: str
+    models: tuple[str, ...]
+    created: datetime
+
+
+def labelled(
+    db: Database,
+    tenant: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Iterator[Labelled]:
+    """The last decision of each item, by time; read in batches, so that nobody waits for a long
+    reader. Raises StoreError."""
+    last = ""
+    while True:
+        with db.connect() as connection:
+            query = _batch(tenant, since, until).where(review_decision.c.id > last)
+            rows = connection.execute(query.limit(BATCH)).all()
+        for row in rows:
+            yield _labelled(row)
+        if len(rows) < BATCH:
+            return
+        last = rows[-1].id
+
+
+def _batch(
+    tenant: str, since: datetime | None, until: datetime | None
+) -> Select[tuple[object, ...]]:
+    decides = review_decision.c.action != Action.ESCALATE.value
+    later = review_decision.alias()
+    superseded = exists().where(
+        later.c.item_id == review_decision.c.item_id,
+        later.c.id > review_decision.c.id,
+        later.c.undone.is_(None),
+        later.c.action != Action.ESCALATE.value,
+    )
+    query = (
+        select(
+            review_decision,
+            media.c.sha256,
+            media.c.kind,
+            item.c.source,
+            item.c.data_id,
+            verdicts.c.body,
+        )
+        .join(item, item.c.id == review_decision.c.item_id)
+        .join(media, media.c.id == item.c.media_id)
+        .join(verdicts, verdicts.c.id == review_decision.c.before_id)
+        .where(
+            review_decision.c.tenant == tenant,
+            and_(decides, review_decision.c.undone.is_(None), ~superseded),
+        )
+        .order_by(review_decision.c.id)
+    )
+    if since is not None:
+        query = query.where(review_decision.c.created >= since)
+    if until is not None:
+        query = query.where(review_decision.c.created < until)
+    return query
+
+
+def _labelled(row: Row[tuple[object, ...]]) -> Labelled:
+    before = load_verdict(row.body)
+    return Labelled(
+        decision_id=row.id,
+        item_id=row.item_id,
+        sha256=row.sha256,
+        kind=row.kind,
+        source=row.source,
+        data_id=row.data_id,
+        action=Action(row.action),
+        label=row.label,
+        labels=row.labels,
+        note=row.note,
+        actor=row.actor,
+        flagged=tuple(dict.fromkeys(reason.label for reason in before.reasons)),
+        scores=before.scores,
+        policy=before.policy,
+        models=tuple(before.models),
+        created=row.created,
+    )
