@@ -15,6 +15,8 @@ MANIFESTS := $(wildcard weights/*/model.toml)
 # PIP_USER in someone's environment must not send packages out of the virtual environment.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
+# Tests start hundreds of processes: none of them has to compile anew what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 # $(call venv,FOLDER): a virtual environment. Debian's python3 without python3-venv has no
 # ensurepip; a pip outside can put one inside all the same.
@@ -48,7 +50,9 @@ tests-without-torch: install-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
-	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch -n 2 --dist loadfile
+	@# By name: to read all the others takes longer than some of these.
+	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch \
+	  $$(grep -rl torch tests --include='test_*.py')
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers
 	$(BIN)/ruff check .
@@ -85,7 +89,7 @@ $(VENV)/.weights: $(VENV)/.runtime $(MANIFESTS)
 
 $(TORCH_VENV)/.torch: pyproject.toml constraints.txt
 	$(call venv,$(TORCH_VENV))
-	$(TORCH_VENV)/bin/pip install --quiet -c constraints.txt $(TORCH) safetensors onnx -e '.[dev]'
+	$(TORCH_VENV)/bin/pip install --quiet --no-compile -c constraints.txt $(TORCH) safetensors onnx -e '.[dev]'
 	@touch $@
 
 $(PEERS_VENV)/.peers: benchmarks/peers.txt

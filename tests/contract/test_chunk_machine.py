@@ -212,7 +212,7 @@ class Film(RuleBasedStateMachine):
 
 TestFilm = Film.TestCase
 TestFilm.settings = settings(
-    max_examples=40,
+    max_examples=24,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

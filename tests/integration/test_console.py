@@ -29,7 +29,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from served import KEY, Receiver, Served, picture, until
+from served import KEY, Receiver, Served, free_port, picture, until
 
 from moderation.store import accounts
 from moderation.store.engine import open_database
@@ -110,7 +110,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("console")
     (folder / "policies").mkdir()
     (folder / "policies" / "default.yaml").write_text(POLICY)
-    served = Served(folder / "home", policy_dir=str(folder / "policies"), backend="fake")
+    served = Served(
+        folder / "home",
+        policy_dir=str(folder / "policies"),
+        backend="fake",
+        fetch_enabled="true",
+    )
     served.start()
     try:
         db = open_database(f"sqlite:///{served.home / 'moderation.db'}")
@@ -284,6 +289,26 @@ def test_what_is_put_on_a_list_is_blocked_when_it_comes_back_changed(
     assert (changed["decision"], changed["decided_by"]) == ("block", "list")
     lea.go(f"/lists?look_up={changed['id']}")
     expect(lea.page.locator("[role=status]")).to_contain_text("known")
+
+
+@pytest.mark.slow
+def test_a_stream_is_started_watched_and_stopped_on_the_wall(seat: Callable[..., Seat]) -> None:
+    lea = seat("lea")
+    lea.go("/streams")
+    # Nobody sends there: the wall tells how it goes all the same.
+    lea.page.fill("[name=url]", f"rtmp://127.0.0.1:{free_port()}/live/room")
+    lea.page.fill("[name=data_id]", "room <7>")
+    lea.page.get_by_role("button", name="Watch").click()
+    tile = lea.page.locator("article")
+    expect(tile.locator("h2")).to_have_text("room <7>")
+    expect(tile.locator(".tag").first).to_have_text("retrying", timeout=20_000)
+    tile.get_by_role("button", name="Stop").click()
+    expect(tile.locator(".tag").first).to_have_text("ended", timeout=20_000)
+    expect(tile.get_by_role("button", name="Start")).to_be_visible()
+    anna = seat("anna")
+    anna.go("/streams")
+    expect(anna.page.locator("article h2")).to_have_text("room <7>")
+    expect(anna.page.get_by_role("button", name="Start")).to_have_count(0)
 
 
 def photo(quality: int, width: int = 512) -> bytes:

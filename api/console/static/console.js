@@ -210,6 +210,11 @@
       document.getElementById("main").focus({ preventScroll: true });
     }
   });
+  // What somebody is about to press does not go from under their hands.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const place = event.detail.elt;
+    if (place.id === "wall" && place.contains(document.activeElement)) event.preventDefault();
+  });
   // A decision that was refused: the answer is a page that says why.
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
