@@ -23,9 +23,7 @@ PATIENCE_S = 110.0
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("MODERATION_")}
 
 
-def test_jobs_have_the_verdicts_of_an_openvino_worker(
-    tmp_path: Path, redis_server: Redis
-) -> None:
+def test_jobs_have_the_verdicts_of_an_openvino_worker(tmp_path: Path, redis_server: Redis) -> None:
     pytest.importorskip("torch", reason="torch is not installed: `make test-torch`")
     bodies = pictures(JOBS)
     assert len(set(bodies)) == JOBS
