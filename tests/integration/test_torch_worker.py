@@ -17,7 +17,7 @@ from tests.servers import Redis
 
 pytestmark = [pytest.mark.torch, pytest.mark.weights, pytest.mark.slow]
 
-JOBS = 60
+JOBS = 40
 AGREE = 0.995
 PATIENCE_S = 110.0
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("MODERATION_")}
