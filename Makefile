@@ -30,7 +30,7 @@ define venv
   echo "No virtual environment can be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 endef
 
-.PHONY: help install install-dev serve test tests-without-torch test-torch lint format bench bench-video clean
+.PHONY: help install install-dev serve test tests-without-torch test-torch test-train lint format bench bench-video clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -51,8 +51,11 @@ tests-without-torch: install-dev
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
 	@# By name: to read all the others takes longer than some of these.
-	$(TORCH_VENV)/bin/python -m pytest -m torch --need-torch \
+	$(TORCH_VENV)/bin/python -m pytest -m "torch and not train" --need-torch \
 	  $$(grep -rl torch tests --include='test_*.py')
+
+test-train: $(TORCH_VENV)/.torch $(VENV)/.weights  ## a whole training, in small: for who changes training
+	$(TORCH_VENV)/bin/python -m pytest -m train tests/integration/test_train_scenes.py
 
 lint: $(VENV)/.dev  ## ruff, mypy, import layers
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.gateway import KEY, Stack
 from tests.integration.test_gateway_server import serving
 
-EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 SECONDS = 240
 
 # Beside random bytes, some that are pictures or begin as videos do: so that verdicts come about.

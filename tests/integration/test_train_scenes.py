@@ -70,6 +70,7 @@ def recipe() -> Recipe:
     )
 
 
+@pytest.mark.train
 def test_a_tiny_run_learns_ships_and_goes_on(
     recipe: Recipe, settings: Settings, tmp_path: Path
 ) -> None:
