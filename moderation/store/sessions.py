@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, insert, select, update
 
 from moderation.errors import AccessError
 from moderation.store.accounts import account_row
@@ -80,14 +80,6 @@ def end(db: Database, key: str) -> None:
     """Signs a browser out. Raises StoreError."""
     with db.begin() as connection:
         connection.execute(delete(session).where(session.c.hash == key))
-
-
-def prune(db: Database, *, now: datetime | None = None) -> int:
-    """Forgets sessions that no longer hold; how many. Raises StoreError."""
-    moment = clock(now)
-    over = or_(session.c.expires <= moment, session.c.seen <= moment - IDLE)
-    with db.begin() as connection:
-        return connection.execute(delete(session).where(over)).rowcount
 
 
 def _hash(secret: str) -> str:
