@@ -86,7 +86,7 @@ def aggregate(
     counts as not seen; the plan's largest gap. A moment given twice counts once: seen rather
     than not, with the higher score of each label.
     """
-    moments = _merged(frames)
+    moments = merged(frames)
     # Moments sampled far apart are neighbours all the same.
     rolling = RollingAggregate(policy, bridge_s=max(BRIDGE_S, 2 * gap_s))
     changes: list[Change] = []
@@ -145,7 +145,7 @@ def _any_between(times: Sequence[float], start: float, end: float) -> bool:
     return at < len(times) and times[at] <= end
 
 
-def _merged(frames: Iterable[Frame]) -> list[Frame]:
+def merged(frames: Iterable[Frame]) -> list[Frame]:
     """Ascending, one frame a moment."""
     moments: dict[float, Frame] = {}
     for frame in frames:

@@ -11,9 +11,10 @@ import numpy as np
 from api.console import links
 from api.console.access import Visitor
 from moderation.curves import MAX_POINTS, Curve, thin
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy
 from moderation.store.evidence import Shown
-from moderation.store.records import ItemRow, PackedScores
+from moderation.store.records import ItemRow
 from moderation.store.review_records import ReviewRow
 from moderation.timeline import Drawing, draw
 from moderation.types import Decision, Segment, Verdict

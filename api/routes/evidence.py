@@ -18,9 +18,9 @@ from api.schemas import evidence as shapes
 from api.schemas import params
 from api.schemas.evidence import Evidence, Scores, SegmentEvidence, Series, Still, Thresholds
 from api.schemas.problems import KEYED, RETRY_AFTER, problems
+from moderation.packed_scores import PackedScores
 from moderation.store import evidence
 from moderation.store.evidence import Shown
-from moderation.store.records import PackedScores
 from moderation.types import Segment
 
 router = APIRouter(prefix="/v1/items", tags=["evidence"])

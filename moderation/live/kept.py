@@ -14,9 +14,10 @@ from moderation.live.clip import playable
 from moderation.live.reader import LiveFrame
 from moderation.live.ring import Clip
 from moderation.live_queue import Peaks
+from moderation.packed_scores import PackedScores
 from moderation.stills import webp
 from moderation.store.live_records import AlertEvidence, AlertRow
-from moderation.store.records import NewMedia, PackedScores
+from moderation.store.records import NewMedia
 from moderation.types import Coverage
 from moderation.video.probe import ProbeLimits, probe
 

@@ -20,16 +20,6 @@ from moderation.types import Verdict
 ID_FORM = re.compile(r"[a-z]+_[0-9a-f]{32}")
 
 
-def pack_f32(values: NDArray[np.float32]) -> bytes:
-    """float32, little endian, rows first."""
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
-
-
-def unpack_f32(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Raises ValueError when the bytes do not fill the shape."""
-    return np.frombuffer(packed, dtype="<f4").reshape(shape).astype(np.float32)
-
-
 def pack_f16(vector: NDArray[np.float16]) -> bytes:
     """float16, little endian."""
     return np.ascontiguousarray(vector, dtype="<f2").tobytes()

@@ -20,13 +20,13 @@ from moderation.store.codec import (
     load_policy,
     model_set,
     pack_f16,
-    pack_f32,
     unique,
 )
 from moderation.store.events import append
 from moderation.store.fingerprints import remember
 from moderation.store.records import Claim, Finished, JobState
 from moderation.store.review_entry import note_verdict
+from moderation.store.score_rows import dump_scores
 from moderation.store.tables import (
     chunk,
     embedding,
@@ -236,14 +236,10 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
             insert(scores),
             {
                 "job_id": held.id,
-                "models": model_set(packed.models),
                 "tenant": held.tenant,
                 "media_id": held.media_id,
-                "labels": list(packed.labels),
-                "views": int(packed.values.shape[0]),
-                "packed": pack_f32(packed.values),
-                "times": pack_f32(packed.times),
                 "created": now,
+                **dump_scores(packed),
             },
         )
     if finished.embedding is None or finished.encoder is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import Select, select
 
 from moderation.errors import NotFoundError
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy
-from moderation.store.codec import load_policy, load_verdict, unpack_f32
+from moderation.store.codec import load_policy, load_verdict
 from moderation.store.engine import Database
-from moderation.store.records import PackedScores
+from moderation.store.score_rows import load_scores
 from moderation.store.tables import item, job, media, policy_version, scores
 from moderation.store.tables import verdict as verdicts
 from moderation.types import Verdict
@@ -80,17 +81,8 @@ def scores_of(db: Database, what: Shown) -> tuple[PackedScores, ...]:
                 .scalar_subquery()
             )
             rows = connection.execute(_scores(scores.c.job_id == newest)).mappings().all()
-    return tuple(_packed(row) for row in rows)
+    return tuple(load_scores(row) for row in rows)
 
 
 def _scores(condition: Any) -> Select[Any]:
     return select(scores).where(condition).order_by(scores.c.models)
-
-
-def _packed(row: RowMapping) -> PackedScores:
-    return PackedScores(
-        labels=tuple(row["labels"]),
-        models=tuple(row["models"].split(",")),
-        values=unpack_f32(row["packed"], (row["views"], len(row["labels"]))),
-        times=unpack_f32(row["times"], (row["views"],)),
-    )

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, RowMapping, exists, select
 
 from moderation.errors import NotFoundError
-from moderation.store.codec import dump_cursor, load_cursor, load_verdict, unpack_f32
+from moderation.packed_scores import PackedScores
+from moderation.store.codec import dump_cursor, load_cursor, load_verdict
 from moderation.store.engine import Database
-from moderation.store.records import ItemFilter, ItemRow, JobState, PackedScores, Page
+from moderation.store.records import ItemFilter, ItemRow, JobState, Page
+from moderation.store.score_rows import load_scores
 from moderation.store.tables import item, job, media, scores, verdict_label
 from moderation.store.tables import verdict as verdicts
 from moderation.types import Verdict
@@ -116,15 +118,7 @@ def scores_of_job(db: Database, tenant: str, job_id: str) -> list[PackedScores]:
     )
     with db.connect() as connection:
         rows = connection.execute(query).mappings().all()
-    return [
-        PackedScores(
-            labels=tuple(row["labels"]),
-            models=tuple(row["models"].split(",")),
-            values=unpack_f32(row["packed"], (row["views"], len(row["labels"]))),
-            times=unpack_f32(row["times"], (row["views"],)),
-        )
-        for row in rows
-    ]
+    return [load_scores(row) for row in rows]
 
 
 def _conditions(flt: ItemFilter) -> list[ColumnElement[bool]]:

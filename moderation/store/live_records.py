@@ -8,8 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy
-from moderation.store.records import NewMedia, PackedScores
+from moderation.store.records import NewMedia
 from moderation.types import Coverage, Decision, StreamState
 
 DEFAULT_INTERVAL_MS = 1000

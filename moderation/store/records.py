@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moderation.fingerprint import HashedFrame
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy
-from moderation.types import Decision, LabelScore, Status, Verdict
+from moderation.types import Decision, Status, Verdict
 
 DEFAULT_TENANT = "default"
 
@@ -132,39 +133,6 @@ class Claim:
     queued_ms: float
     video: VideoOptions = VideoOptions()
     film: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedScores:
-    """Scores of all views: `values` (views, labels) float32, `times` (views,) seconds."""
-
-    labels: tuple[str, ...]
-    models: tuple[str, ...]
-    values: NDArray[np.float32]
-    times: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls, moments: Sequence[tuple[float, Mapping[str, LabelScore] | None]], models: Sequence[str]
-    ) -> Self | None:
-        """A row for each moment (seconds, and its scores; None: it was not seen): NaN where it was
-        not seen, or where no model answers the label. None when nothing was scored."""
-        labels = tuple(sorted({label for _, peaks in moments for label in peaks or {}}))
-        if not labels:
-            return None
-        values = np.full((len(moments), len(labels)), np.nan, np.float32)
-        for row, (_, peaks) in enumerate(moments):
-            for column, label in enumerate(labels):
-                found = (peaks or {}).get(label)
-                if found is not None:
-                    values[row, column] = found.score
-        times = np.array([time_s for time_s, _ in moments], np.float32)
-        return cls(labels, tuple(models), values, times)
-
-    def peaks(self) -> dict[str, float]:
-        """Each label's highest score."""
-        highest = np.nanmax(self.values, axis=0)
-        return {label: float(score) for label, score in zip(self.labels, highest, strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

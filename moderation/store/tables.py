@@ -37,6 +37,9 @@ from moderation.store.list_tables import list_state as list_state
 from moderation.store.live_tables import alert as alert
 from moderation.store.live_tables import stream as stream
 from moderation.store.live_tables import stream_lease as stream_lease
+from moderation.store.policy_tables import policy_release as policy_release
+from moderation.store.policy_tables import policy_shadow as policy_shadow
+from moderation.store.policy_tables import policy_version as policy_version
 from moderation.store.review_tables import account as account
 from moderation.store.review_tables import review as review
 from moderation.store.review_tables import review_decision as review_decision
@@ -60,17 +63,6 @@ media = Table(
     Column("refs", Integer, nullable=False),
     created_column(),
     UniqueConstraint("tenant", "sha256"),
-)
-
-policy_version = Table(
-    "policy_version",
-    metadata,
-    # Made from the content: two texts under one `id@version` stay two rows.
-    Column("id", ID, primary_key=True),
-    tenant_column(),
-    Column("ref", String(128), nullable=False),
-    Column("body", Text, nullable=False),
-    created_column(),
 )
 
 item = Table(
@@ -126,6 +118,7 @@ job = Table(
     Column("ended", UtcTime),
     Index(None, "state", "queued"),
     Index(None, "item_id"),
+    Index(None, "policy_version", "item_id"),
 )
 
 scores = Table(
@@ -137,8 +130,14 @@ scores = Table(
     Column("media_id", ID, ForeignKey("media.id"), nullable=False),
     Column("labels", JSON, nullable=False),
     Column("views", Integer, nullable=False),
-    Column("packed", LargeBinary, nullable=False),  # float32, little endian, views x labels
-    Column("times", LargeBinary, nullable=False),  # float32, little endian, seconds
+    # float64, little endian; float32 before 0008
+    Column("packed", LargeBinary, nullable=False),  # views x labels
+    Column("times", LargeBinary, nullable=False),  # seconds
+    # What else a decision rests on, see `packed_scores.Basis`; NULL: nobody can decide again.
+    Column("complete", Boolean(create_constraint=False)),
+    Column("gap_s", Float),
+    Column("boxes", LargeBinary),
+    Column("pictures", LargeBinary),
     created_column(),
     Index(None, "media_id"),
 )

@@ -14,13 +14,14 @@ from moderation.analyse import Analysis, Known, failure, to_verdict
 from moderation.blobs import BlobStore
 from moderation.errors import NotFoundError, ServiceError
 from moderation.known import MIN_QUALITY, Listed, decide, looks_through
+from moderation.packed_scores import PackedScores, pack_picture
 from moderation.policy import Policy
 from moderation.store import jobs
 from moderation.store.engine import Database
 from moderation.store.listed import Lists
-from moderation.store.records import Claim, Finished, JobState, PackedScores
+from moderation.store.records import Claim, Finished, JobState
 from moderation.tasks.announce import Enqueue, Wake, announce_end
-from moderation.types import DecodedImage, MediaScores, Problem
+from moderation.types import DecodedImage, Problem
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def _finish(
         timings_ms={"queued": claim.queued_ms},
     )
     media = analysis.media
-    packed, embedding, encoder = pack(analysis.scores, runtime.models)
+    packed, embedding, encoder = pack(analysis, runtime.models)
     finished = Finished(
         verdict=verdict,
         scores=packed,
@@ -168,21 +169,15 @@ def _release(claim: Claim, error: str, runtime: ImageRuntime) -> JobState | None
 
 
 def pack(
-    scores: MediaScores | None, models: Sequence[str]
+    analysis: Analysis, models: Sequence[str]
 ) -> tuple[PackedScores | None, NDArray[np.float16] | None, str | None]:
     """Scores, embeddings (views, width) and the encoder's name, as they are stored.
-
-    A label that some view lacks is NaN there. (None, None, None) when nothing was scored.
-    """
+    (None, None, None) when nothing was scored."""
+    scores = analysis.scores
     if scores is None or not scores.scores:
         return None, None, None
-    labels = tuple(sorted({label for view in scores.scores for label in view.scores}))
-    values = np.array(
-        [[view.scores.get(label, np.nan) for label in labels] for view in scores.scores],
-        dtype=np.float32,
-    ).reshape(len(scores.scores), len(labels))
-    times = np.array([view.time_s for view in scores.views], dtype=np.float32)
     vectors = [view.embedding for view in scores.scores if view.embedding is not None]
     embedding = np.stack(vectors) if len(vectors) == len(scores.scores) else None
     encoder = scores.scores[0].encoder if embedding is not None else None
-    return PackedScores(labels, tuple(models), values, times), embedding, encoder
+    packed = pack_picture(scores, models, complete=analysis.coverage.complete)
+    return packed, embedding, encoder

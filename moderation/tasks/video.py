@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from moderation.aggregate import Frame
+from moderation.aggregate import Frame, merged
 from moderation.analyse import failure, to_verdict
 from moderation.clips import Seen, judged, look_on
 from moderation.errors import MediaError, NotFoundError, ServiceError
 from moderation.film import ROUNDS, Film, begin, conclude, film_verdict
 from moderation.known import BankKind, objected
+from moderation.packed_scores import pack_film
 from moderation.policy import problem_of
 from moderation.store import films, jobs
 from moderation.store.chunks import Stage
@@ -33,7 +34,7 @@ from moderation.store.frames import (
     load_looked,
 )
 from moderation.store.listed import Lists
-from moderation.store.records import Claim, Finished, JobState, PackedScores, VideoOptions
+from moderation.store.records import Claim, Finished, JobState, VideoOptions
 from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
 from moderation.tasks.image import MEDIA_MISSING
 from moderation.tasks.secret import sampling_seed
@@ -251,7 +252,12 @@ def _conclude(
     verdict = objected(verdict, near.hits)
     finished = Finished(
         verdict=verdict,
-        scores=pack_frames(frames, seen.models),
+        scores=pack_film(
+            [(one.time_s, one.peaks, one.picture) for one in merged(frames)],
+            seen.models,
+            complete=timeline.coverage.complete,
+            gap_s=film.gap_s,
+        ),
         width=film.info.width,
         height=film.info.height,
         duration_s=film.info.duration_s,
@@ -349,18 +355,3 @@ def sampling_of(claim: Claim, runtime: VideoRuntime) -> SamplingOptions:
         max_frames=min(asked.max_frames or usual.max_frames, usual.max_frames),
         seed=sampling_seed(runtime.secret, claim.media.sha256),
     )
-
-
-def pack_frames(frames: Sequence[Frame], models: Sequence[str]) -> PackedScores | None:
-    """Every moment as a row, ascending, each once, so that what was decided can be decided again.
-    None when nothing was scored."""
-    moments: dict[float, Frame] = {}
-    for frame in frames:
-        known = moments.get(frame.time_s)
-        if known is None or known.peaks is None:
-            moments[frame.time_s] = frame
-        elif frame.peaks is not None:
-            peaks = {**frame.peaks, **known.peaks}
-            moments[frame.time_s] = replace(known, peaks=peaks)
-    ordered = [moments[time_s] for time_s in sorted(moments)]
-    return PackedScores.of([(frame.time_s, frame.peaks) for frame in ordered], models)

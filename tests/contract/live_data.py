@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from moderation.blobs import blob_key
+from moderation.packed_scores import PackedScores
 from moderation.store import stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import (
@@ -17,7 +18,7 @@ from moderation.store.live_records import (
     StreamLease,
     StreamRow,
 )
-from moderation.store.records import NewMedia, PackedScores
+from moderation.store.records import NewMedia
 from moderation.types import Coverage, Decision, LabelScore
 from tests.contract.store_data import NOW, POLICY
 

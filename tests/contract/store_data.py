@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy, Rule
-from moderation.store.records import Claim, Finished, NewItem, NewMedia, PackedScores
+from moderation.store.records import Claim, Finished, NewItem, NewMedia
 from moderation.types import Coverage, Decision, Reason, Status, Verdict
 
 T = TypeVar("T")
@@ -68,8 +69,8 @@ def result_for(claim: Claim, decision: Decision = Decision.REVIEW, **changes: An
     scores = PackedScores(
         labels=LABELS,
         models=MODELS,
-        values=np.array([[0.6, 0.1], [0.25, 0.0]], np.float32),
-        times=np.array([0.0, 0.0], np.float32),
+        values=np.array([[0.6, 0.1], [0.25, 0.0]], np.float64),
+        times=np.array([0.0, 0.0], np.float64),
     )
     return Finished(
         verdict=verdict_for(claim, decision, **changes),

@@ -40,9 +40,9 @@ from moderation.tasks.score import ScoreRuntime, run_score
 from moderation.tasks.scoring import Scoring
 from moderation.tasks.secret import sampling_secret, sampling_seed
 from moderation.tasks.sweep import Sweeper
-from moderation.tasks.video import Indexes, VideoRuntime, pack_frames, run_video
+from moderation.tasks.video import Indexes, VideoRuntime, run_video
 from moderation.tasks.working import Working
-from moderation.types import Decision, InputKey, LabelScore, Status, Verdict
+from moderation.types import Decision, InputKey, Status, Verdict
 from moderation.video.dedupe import DedupeOptions
 from moderation.video.pack import dump_pack
 from moderation.video.probe import ProbeLimits
@@ -595,21 +595,6 @@ def test_the_moments_depend_on_a_secret_that_stays(tmp_path: Path) -> None:
     assert sampling_seed(first, SHA) == sampling_seed(first, SHA)
     assert sampling_seed(first, SHA) != sampling_seed(second, SHA)
     assert sampling_seed(first, SHA) != sampling_seed(first, "cd" * 32)
-
-
-def test_moments_are_packed_in_order_and_unseen_ones_are_nan() -> None:
-    one = {"a.b": LabelScore("a.b", 0.5, "m@1"), "c.d": LabelScore("c.d", 0.25, "m@1")}
-    two = {"a.b": LabelScore("a.b", 1.0, "m@1")}
-    frames = [Frame(2.0, two), Frame(1.0, None), Frame(0.0, one), Frame(2.0, None)]
-    packed = pack_frames(frames, ["m@1"])
-    assert packed is not None
-    assert packed.labels == ("a.b", "c.d")
-    np.testing.assert_array_equal(packed.times, np.array([0, 1, 2], np.float32))
-    nan = np.nan
-    np.testing.assert_array_equal(
-        packed.values, np.array([[0.5, 0.25], [nan, nan], [1.0, nan]], np.float32)
-    )
-    assert pack_frames([Frame(0.0, None)], []) is None
 
 
 LIGHT_WORKER = """

@@ -12,10 +12,11 @@ import pytest
 from api.deps import Gateway
 from moderation.blobs import BlobStore
 from moderation.errors import BlobError
+from moderation.packed_scores import PackedScores
 from moderation.policy import load_policies
 from moderation.store import derivatives, jobs
 from moderation.store.derivatives import DerivativeState, Made
-from moderation.store.records import Claim, Finished, NewItem, NewMedia, PackedScores
+from moderation.store.records import Claim, Finished, NewItem, NewMedia
 from moderation.types import Decision, Reason, Segment, Verdict
 from tests.fakes.gateway import MODELS, Gate, fake_verdict, png, running
 
@@ -83,8 +84,8 @@ def verdict_of_film(claim: Claim) -> Verdict:
 
 
 def curve() -> PackedScores:
-    values = np.array([[0.5, 0.25], [np.nan, np.nan], [0.125, np.nan]], np.float32)
-    times = np.array([2.0, 1.0, 0.0], np.float32)
+    values = np.array([[0.5, 0.25], [np.nan, np.nan], [0.125, np.nan]], np.float64)
+    times = np.array([2.0, 1.0, 0.0], np.float64)
     return PackedScores(("porn.explicit", GUN), MODELS, values, times)
 
 
