@@ -23,6 +23,7 @@ from moderation.models.backends.fake import KEY
 from moderation.models.runner import Scorer, load_scorer
 from moderation.packs import PackStore, open_packs, pack_key
 from moderation.policy import Policy, Rule
+from moderation.redecide import redecide
 from moderation.settings import load_settings
 from moderation.store import chunks, films, items, jobs, list_entries, lists
 from moderation.store.chunks import Stage
@@ -229,13 +230,14 @@ def test_a_film_has_the_verdict_that_one_process_would_give(
     assert set(verdict.timings_ms) == {"queued", "probe", "total"}
 
     (packed,) = items.scores_of_job(here.db, DEFAULT_TENANT, job_id)
-    moments = np.array(sorted({frame.time_s for frame in frames}), np.float32)
+    moments = np.array(sorted({frame.time_s for frame in frames}), np.float64)
     np.testing.assert_array_equal(packed.times, moments)
     unseen = np.isnan(packed.values).all(axis=1)
     assert set(np.flatnonzero(unseen)) == {
         i for i, time_s in enumerate(moments) if 20.0 <= time_s < 22.0
     }
     assert np.nanmax(packed.values[:, packed.labels.index(PORN)]) > 0.9
+    assert redecide([packed], POLICY).severity.tolist() == [verdict.decision.severity]
     with here.db.connect() as connection:
         duration_s = connection.execute(select(media.c.duration_s)).scalar_one()
         known = connection.execute(select(fingerprint.c.frames)).scalar_one()
