@@ -53,6 +53,7 @@ from moderation.live.source import plan
 from moderation.policy import choose_policy, load_policies
 from moderation.settings import Settings
 from moderation.store.engine import open_database
+from moderation.store.releases import Policies
 from moderation.tasks.enqueue import Producer
 from moderation.wake import WakeListener, Waker
 
@@ -109,7 +110,7 @@ def create_app(
             listener=broker.listener(settings),
             waker=broker.waker(settings),
             figures=broker.figures(settings),
-            policies=policies,
+            policies=Policies(policies),
             keyring=Keyring(db, secret.get_secret_value() if secret else None),
             limiter=RateLimiter(settings.rate_limit_per_minute),
             uploads=UploadRoom(settings.max_upload_bytes),

@@ -20,12 +20,12 @@ from api.limits import RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
 from moderation.live.figures import Figures
-from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
 from moderation.store.listed import Lists
 from moderation.store.records import JobState, WorkerRow
+from moderation.store.releases import Policies
 from moderation.tasks.messages import JobMessage
 
 P = ParamSpec("P")
@@ -126,7 +126,7 @@ class Gateway:
     listener: ListenerLike
     waker: WakerLike
     figures: FiguresLike
-    policies: Mapping[str, Policy]
+    policies: Policies
     keyring: Keyring
     limiter: RateLimiter
     uploads: UploadRoom

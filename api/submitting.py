@@ -8,13 +8,14 @@ from typing import Annotated, Final
 from fastapi import Depends
 from starlette.responses import Response
 
-from api.deps import Gateway, GatewayDep
+from api.auth import WriteKey
+from api.deps import Gateway, GatewayDep, in_thread
 from api.ingest import IMAGE, VIDEO, Options, publish
 from api.schemas import params
 from api.schemas.answers import Accepted
 from api.wait import verdict_within
 from moderation.errors import InputError, PolicyError
-from moderation.policy import Policy, choose_policy
+from moderation.policy import Policy
 from moderation.store import items
 from moderation.store.records import Submission
 from moderation.types import Verdict
@@ -27,6 +28,7 @@ Answer = Verdict | Accepted
 
 async def options_of(
     gateway: GatewayDep,
+    key: WriteKey,
     policy: params.PolicyName = None,
     data_id: params.DataId = None,
     callback_url: params.CallbackUrl = None,
@@ -36,7 +38,7 @@ async def options_of(
 ) -> Options:
     """The parameters of a submission. Raises InputError for an unknown policy."""
     return Options(
-        policy=policy_named(gateway, policy),
+        policy=await policy_named(gateway, key.tenant, policy),
         policy_name=policy or gateway.settings.default_policy,
         data_id=data_id,
         callback_url=callback_url,
@@ -46,14 +48,21 @@ async def options_of(
     )
 
 
-def policy_named(gateway: Gateway, name: str | None) -> Policy:
-    """The policy that a request names, or the default. Raises InputError (policy_unknown)."""
+async def policy_named(gateway: Gateway, tenant: str, name: str | None) -> Policy:
+    """The policy that a request names, as it is in force, or the default. Raises InputError
+    (policy_unknown)."""
+    wanted = name or gateway.settings.default_policy
     try:
-        return choose_policy(gateway.policies, name or gateway.settings.default_policy)
+        return await in_thread(gateway.policies.named, gateway.db, tenant, wanted)
     except PolicyError as error:
         if name is None:
             raise  # the operator's default is wrong, not the request
         raise InputError(error.message, code="policy_unknown") from error
+
+
+def pins(gateway: Gateway, name: str | None) -> bool:
+    """Whether a request names one version of a policy, and means none that come later."""
+    return "@" in (name or gateway.settings.default_policy)
 
 
 async def seconds_to_wait(gateway: GatewayDep, wait: params.Wait = None) -> float:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from api.deps import Gateway
 from api.schemas.streams import StreamBody
+from api.submitting import pins
 from moderation import fetch
 from moderation.errors import BrokerError
 from moderation.policy import Policy
@@ -43,6 +44,7 @@ def create(
         callback_url=body.callback_url,
         cut_callback_url=body.cut_callback_url,
         idempotency_key=idempotency_key,
+        pinned=pins(gateway, body.policy),
         request_hash=hashlib.sha256(body.model_dump_json().encode()).hexdigest(),
     )
     row = streams.create(gateway.db, new)

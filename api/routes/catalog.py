@@ -30,7 +30,8 @@ router = APIRouter(prefix="/v1", tags=["catalog"])
 async def list_policies(gateway: GatewayDep, key: ReadKey) -> Response:
     """Names, versions and thresholds."""
     default = gateway.settings.default_policy
-    known = sorted(gateway.policies.values(), key=lambda policy: policy.ref)
+    policies = await in_thread(gateway.policies.of, gateway.db, key.tenant)
+    known = sorted(policies.values(), key=lambda policy: policy.ref)
     told = Policies(policies=[PolicyFacts.of(policy, default) for policy in known])
     return Response(told.model_dump_json(), media_type="application/json")
 

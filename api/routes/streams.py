@@ -31,7 +31,7 @@ from api.schemas.streams import (
     StreamPage,
     StreamPatch,
 )
-from api.submitting import as_json, policy_named
+from api.submitting import as_json, pins, policy_named
 from api.watching import announced, create
 from moderation.errors import NotFoundError
 from moderation.store import alerts, streams
@@ -70,7 +70,7 @@ async def post_stream(
     Needs a gateway that may read from URLs."""
     body = await _body(request, StreamBody)
     refuse_when_fetching_is_off(gateway)
-    policy = policy_named(gateway, body.policy)
+    policy = await policy_named(gateway, key.tenant, body.policy)
     # Hosts are resolved, which may be slow.
     call = partial(create, gateway, key.tenant, body, policy, idempotency_key)
     row = await in_share(gateway.threads.fetches, call)
@@ -184,7 +184,10 @@ async def patch_stream(
     and started again."""
     body = await _body(request, StreamPatch)
     changes = StreamChanges(
-        policy=None if body.policy is None else policy_named(gateway, body.policy),
+        policy=None
+        if body.policy is None
+        else await policy_named(gateway, key.tenant, body.policy),
+        pinned=pins(gateway, body.policy),
         interval_ms=body.interval_ms,
         priority=body.priority,
         desired=body.desired,

@@ -37,7 +37,7 @@ class NewStream:
 
     hold_s: seconds that a label must be away before its alert is closed. priority: 0 to 9, the most
     urgent. cut_callback_url: called when the policy blocks. request_hash: what must be the same
-    under one idempotency key.
+    under one idempotency key. pinned: later versions of the policy do not concern it.
     """
 
     tenant: str
@@ -52,13 +52,16 @@ class NewStream:
     cut_callback_url: str | None = field(default=None, repr=False)
     idempotency_key: str | None = None
     request_hash: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamChanges:
-    """What a caller changes of a stream; None: it stays. `desired` RUN starts one that is over."""
+    """What a caller changes of a stream; None: it stays. `desired` RUN starts one that is over.
+    pinned: of a policy that is given, as in `NewStream`."""
 
     policy: Policy | None = None
+    pinned: bool = False
     interval_ms: int | None = None
     priority: int | None = None
     desired: Desired | None = None

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -29,6 +30,8 @@ stream = Table(
     Column("url", Text, nullable=False),
     Column("shown", Text, nullable=False),
     Column("policy_version", ID, ForeignKey("policy_version.id"), nullable=False),
+    # To that version: a newer one does not take its place.
+    Column("pinned", Boolean(create_constraint=False), nullable=False, server_default=false()),
     Column("interval_ms", Integer, nullable=False),
     Column("hold_s", Float, nullable=False),
     Column("priority", Integer, nullable=False),

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from moderation.policy import Policy
 from moderation.store.codec import dump_policy, policy_row_id
+from moderation.store.engine import Database
 from moderation.store.tables import policy_version
 from moderation.store.upsert import insert_new
+
+
+def policy_refs(db: Database, tenant: str) -> list[str]:
+    """Every `id@version` that anything was, or is to be, judged by. Raises StoreError."""
+    query = select(policy_version.c.ref).where(policy_version.c.tenant == tenant).distinct()
+    with db.connect() as connection:
+        return sorted(connection.execute(query).scalars())
 
 
 def keep_policy(connection: Connection, tenant: str, policy: Policy, now: datetime) -> str:

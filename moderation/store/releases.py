@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from moderation.errors import ConflictError, InputError, NotFoundError
-from moderation.policy import Policy
+from moderation.policy import Policy, choose_policy
 from moderation.policy_diff import changes
 from moderation.store.codec import clock, load_policy
 from moderation.store.engine import Database
@@ -81,6 +81,20 @@ class Policies:
             self._kept[tenant] = (count, found)
         return found
 
+    def named(self, db: Database, tenant: str, name: str) -> Policy:
+        """By `id`, as it is in force, or by `id@version`, which may be an earlier one. Raises
+        PolicyError naming those that are in force, StoreError."""
+        known = self.of(db, tenant)
+        ident, _, number = name.partition("@")
+        for policy in (known.get(ident), self.files.get(ident)):
+            if policy is not None and (not number or str(policy.version) == number):
+                return policy
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            earlier = _find(db, tenant, ident, int(number))
+            if earlier is not None:
+                return earlier.policy
+        return choose_policy(known, name)
+
 
 def history(db: Database, tenant: str, policy_id: str, *, limit: int = 200) -> tuple[Release, ...]:
     """Newest first; nothing for one that was never published. Raises StoreError."""
@@ -95,16 +109,10 @@ def history(db: Database, tenant: str, policy_id: str, *, limit: int = 200) -> t
 
 def version(db: Database, tenant: str, policy_id: str, number: int) -> Release:
     """Raises NotFoundError, StoreError."""
-    query = _RELEASES.where(
-        policy_release.c.tenant == tenant,
-        policy_release.c.policy == policy_id,
-        policy_release.c.version == number,
-    )
-    with db.connect() as connection:
-        row = connection.execute(query).one_or_none()
-    if row is None:
+    found = _find(db, tenant, policy_id, number)
+    if found is None:
         raise NotFoundError(f"There is no {policy_id}@{number}.")
-    return _release(row)
+    return found
 
 
 def publish(
@@ -204,6 +212,17 @@ _RELEASES = select(
 ).join(policy_version, policy_version.c.id == policy_release.c.policy_version)
 
 
+def _find(db: Database, tenant: str, policy_id: str, number: int) -> Release | None:
+    query = _RELEASES.where(
+        policy_release.c.tenant == tenant,
+        policy_release.c.policy == policy_id,
+        policy_release.c.version == number,
+    )
+    with db.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else _release(row)
+
+
 def _release(row: Any) -> Release:
     return Release(load_policy(row.body), row.actor, row.note, row.restores, row.created)
 
@@ -280,6 +299,7 @@ def _move_streams(
     query = select(stream.c.id).where(
         stream.c.tenant == tenant,
         stream.c.deleted.is_(None),
+        stream.c.pinned.is_(False),
         stream.c.policy_version.in_(of_policy),
     )
     # In one order, so that two who publish at once do not wait for each other.

@@ -133,6 +133,7 @@ def change(
         values: dict[str, Any] = {"updated": moment, "revision": stream.c.revision + 1}
         if changes.policy is not None:
             values["policy_version"] = keep_policy(connection, tenant, changes.policy, moment)
+            values["pinned"] = changes.pinned
         if changes.interval_ms is not None:
             values["interval_ms"] = changes.interval_ms
         if changes.priority is not None:
@@ -337,6 +338,7 @@ def _insert(connection: Connection, new: NewStream, stream_id: str, now: datetim
             "url": new.url,
             "shown": new.shown,
             "policy_version": policy_id,
+            "pinned": new.pinned,
             "interval_ms": new.interval_ms,
             "hold_s": new.hold_s,
             "priority": new.priority,

@@ -42,7 +42,7 @@ def film(gate: Gate, *, decided: bool = True) -> str:
     key = f"default/{SHA}"
     gate_blobs(gate).put(key, b"film")
     media = NewMedia(sha256=SHA, size=4, format="mp4", blob_key=key, kind="video")
-    policy = stack.app.state.gateway.policies["default"]
+    policy = stack.app.state.gateway.policies.files["default"]
     sent = jobs.submit(stack.db, NewItem(tenant="default", media=media, policy=policy))
     if decided:
         claim = jobs.claim(stack.db, sent.job_id, "w", 30.0)

@@ -19,6 +19,7 @@ from api.deps import Gateway, GatewayDep, in_thread
 from moderation.errors import InputError
 from moderation.labels import LABELS
 from moderation.store import accounts, items, reviews
+from moderation.store.policies import policy_refs
 from moderation.store.reviews import QueueCounts, QueuePage
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -33,6 +34,7 @@ async def queue(
 ) -> Response:
     flt = QueueFilter.of(dict(request.query_params))
     page, cards, counts = await in_thread(_read, gateway, who, flt, after)
+    policies = await in_thread(policy_refs, gateway.db, who.account.tenant)
     return pages.render(
         request,
         "queue.html",
@@ -42,7 +44,7 @@ async def queue(
         counts=counts,
         next_after=page.next_after,
         labels=sorted({*(one.name for one in LABELS), *(name for name in counts.by_label if name)}),
-        policies=sorted(policy.ref for policy in gateway.policies.values()),
+        policies=policies,
         nothing="nothing" in request.query_params,
         undo=request.query_params.get("undo"),
     )

@@ -42,13 +42,14 @@ async def wall(
     request: Request, gateway: GatewayDep, who: Viewer, cursor: str | None = None
 ) -> Response:
     tiles, following = await in_thread(_tiles, gateway, who, cursor)
+    policies = await in_thread(gateway.policies.of, gateway.db, who.account.tenant)
     return pages.render(
         request,
         "streams.html",
         who,
         tiles=tiles,
         following=following,
-        policies=sorted(policy.ref for policy in gateway.policies.values()),
+        policies=sorted(policies),
         may_fetch=gateway.settings.fetch_enabled,
     )
 
@@ -66,7 +67,7 @@ async def start(request: Request, gateway: GatewayDep, who: Lead, form: FormDep)
     except ValidationError as error:
         names = ", ".join(sorted({str(one["loc"][0]) for one in error.errors()}))
         raise InputError(f"This stream cannot be watched: {names}.") from error
-    policy = policy_named(gateway, body.policy)
+    policy = await policy_named(gateway, who.account.tenant, body.policy)
     call = partial(create, gateway, who.account.tenant, body, policy, None)
     await in_share(gateway.threads.fetches, call)
     return pages.see("/streams")

@@ -55,6 +55,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant", "policy", name="pk_policy_shadow"),
     )
+    op.add_column(
+        "stream", sa.Column("pinned", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     # What was judged by a policy, the newest first.
     op.create_index("ix_job_policy_version_item_id", "job", ["policy_version", "item_id"])
     op.add_column("scores", sa.Column("complete", sa.Boolean(), nullable=True))
