@@ -77,14 +77,16 @@ clean:  ## environments, caches and pulled weights; never the data folder
 	rm -rf $(VENV) $(TORCH_VENV) $(PEERS_VENV) weights/.cache *.egg-info build dist \
 	  .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
+# Nothing is compiled ahead: most of what comes along is never imported.
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(call venv,$(VENV))
-	$(BIN)/pip install --quiet -c constraints.txt -e .
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	@touch $@
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(call venv,$(VENV))
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.runtime $@
 
 $(VENV)/.weights: $(VENV)/.runtime $(MANIFESTS)
 	$(BIN)/moderation weights pull

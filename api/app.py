@@ -46,6 +46,7 @@ from api.routes import (
     uploads,
     videos,
 )
+from api.routes import policies as policy_routes
 from moderation import __version__
 from moderation.blobs import open_blobs
 from moderation.live.figures import FigureStore
@@ -154,6 +155,7 @@ def create_app(
         items,
         evidence,
         lists,
+        policy_routes,
         reviews,
         audit,
         jobs,

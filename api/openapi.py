@@ -12,8 +12,10 @@ from pydantic.json_schema import models_json_schema
 
 from api.schemas.lists import BankBody, BankPatch, EntryBody, ExchangeBody, LookupBody
 from api.schemas.params import UrlBody, VideoBody
+from api.schemas.policies import Draft, PublishBody, RollBackBody
 from api.schemas.problems import NotReady
 from api.schemas.streams import Event, StreamBody, StreamPatch
+from api.schemas.whatif import WhatIfBody
 from moderation.policy import Policy
 from moderation.types import Problem
 
@@ -31,6 +33,10 @@ NAMED: Final[tuple[type[BaseModel], ...]] = (
     EntryBody,
     LookupBody,
     ExchangeBody,
+    Draft,
+    PublishBody,
+    RollBackBody,
+    WhatIfBody,
     Event,
 )
 UNUSED: Final = ("HTTPValidationError", "ValidationError")

@@ -1,4 +1,4 @@
-"""What there is to choose from: policies, the models that are loaded, and labels."""
+"""What there is to choose from: the models that are loaded, and labels."""
 
 from __future__ import annotations
 
@@ -10,30 +10,12 @@ from starlette.responses import Response
 
 from api.auth import ReadKey
 from api.deps import GatewayDep, in_thread
-from api.schemas.answers import LabelFacts, Labels, ModelFacts, Models, Policies, PolicyFacts
+from api.schemas.answers import LabelFacts, Labels, ModelFacts, Models
 from api.schemas.problems import KEYED, problems
 from moderation.labels import LABELS
 from moderation.store.records import WorkerRow
 
 router = APIRouter(prefix="/v1", tags=["catalog"])
-
-
-@router.get(
-    "/policies",
-    summary="Policies",
-    response_model=None,
-    responses={
-        200: {"model": Policies, "description": "All policies of this gateway"},
-        **problems(*KEYED),
-    },
-)
-async def list_policies(gateway: GatewayDep, key: ReadKey) -> Response:
-    """Names, versions and thresholds."""
-    default = gateway.settings.default_policy
-    policies = await in_thread(gateway.policies.of, gateway.db, key.tenant)
-    known = sorted(policies.values(), key=lambda policy: policy.ref)
-    told = Policies(policies=[PolicyFacts.of(policy, default) for policy in known])
-    return Response(told.model_dump_json(), media_type="application/json")
 
 
 @router.get(

@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from moderation.labels import Accuracy
-from moderation.policy import Policy, Rule
 from moderation.store import films
 from moderation.store.fingerprints import SimilarItem
 from moderation.store.records import ItemRow, JobRow, JobState
@@ -182,36 +181,6 @@ class Job(_Answer):
             error=row.error,
             progress=None if progress is None else Progress.of(progress),
         )
-
-
-class PolicyFacts(_Answer):
-    """A policy as the gateway knows it. `default`: used when a request names none."""
-
-    id: str
-    version: int
-    ref: str = Field(examples=["default@4"])
-    summary: str
-    mode: Literal["live", "shadow"]
-    on_failure: Decision
-    rules: list[Rule]
-    default: bool
-
-    @classmethod
-    def of(cls, policy: Policy, default: str) -> Self:
-        return cls(
-            id=policy.id,
-            version=policy.version,
-            ref=policy.ref,
-            summary=policy.summary,
-            mode=policy.mode,
-            on_failure=policy.on_failure,
-            rules=list(policy.rules),
-            default=default in (policy.id, policy.ref),
-        )
-
-
-class Policies(_Answer):
-    policies: list[PolicyFacts]
 
 
 class ModelFacts(BaseModel):

@@ -19,6 +19,9 @@ from moderation.store.tables import verdict as verdicts
 from moderation.types import Decision, Status
 from moderation.whatif import Comparison, JudgedItem, LeftOut, Tally
 
+LAST: Final = 10_000
+MAX_LAST: Final = 50_000
+"""Items that are decided again at once, unless it is said, and at most."""
 BATCH: Final = 500
 """Items that are read at once: their scores are what takes memory."""
 MAX_VERSIONS: Final = 200
