@@ -155,7 +155,7 @@ def _one(
         return LeftOut.PENDING if said is None and person is None else LeftOut.UNSCORED
     if packed is not None and packed.basis is None:
         return LeftOut.UNSCORED
-    own = said is not None and said.decided_by == "policy" and facts.policy_row == own_row
+    own = said is not None and said.decided_by in ("policy", "duplicate") and facts.policy_row == own_row
     return JudgedItem(
         item_id=facts.item_id,
         kind=facts.kind,
