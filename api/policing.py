@@ -32,7 +32,7 @@ def in_force(gateway: Gateway, tenant: str, policy_id: str) -> Policy:
     """Raises NotFoundError, StoreError."""
     found = gateway.policies.of(gateway.db, tenant).get(policy_id)
     if found is None:
-        raise NotFoundError(f"There is no policy {policy_id}.", code="policy_unknown")
+        raise NotFoundError(f"There is no policy {policy_id}.")
     return found
 
 
@@ -114,7 +114,7 @@ def named(gateway: Gateway, tenant: str, policy_id: str, version: int) -> Policy
     try:
         return gateway.policies.named(gateway.db, tenant, f"{policy_id}@{version}")
     except PolicyError as error:
-        raise NotFoundError(error.message, code="policy_unknown") from error
+        raise NotFoundError(error.message) from error
 
 
 def unanswered(workers: Iterable[WorkerRow], policy: Policy) -> list[str]:

@@ -28,7 +28,7 @@ MAX_SECRET: Final = 128
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "x-csrf-token"
-MAX_FIELDS: Final = 100
+MAX_FIELDS: Final = 700
 
 
 class ForgeryError(ScopeError):

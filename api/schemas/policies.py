@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.params import TEXT
 from moderation.policy import Policy, Rule
 from moderation.policy_diff import PolicyChange, changes
-from moderation.store.releases import MAX_NOTE, Release, Shadow
+from moderation.store.releases import MAX_NOTE, Release, Shadow, with_previous
 from moderation.types import Decision
 
 CREATED: Final = "2026-01-31T12:00:00Z"
@@ -129,8 +129,7 @@ class Versions(Answer):
 
     @classmethod
     def of(cls, history: tuple[Release, ...]) -> Self:
-        before = [*(one.policy for one in history[1:]), None]
-        return cls(versions=[Version.of(*pair) for pair in zip(history, before, strict=True)])
+        return cls(versions=[Version.of(*pair) for pair in with_previous(history)])
 
 
 class PublishedVersion(Version):

@@ -25,6 +25,8 @@ MAX_LAST: Final = 50_000
 BATCH: Final = 500
 """Items that are read at once: their scores are what takes memory."""
 MAX_VERSIONS: Final = 200
+BY_POLICY: Final = ("policy", "duplicate")
+"""Who decided, where the rules did, or had done of the same bytes."""
 
 
 def compare(
@@ -155,7 +157,11 @@ def _one(
         return LeftOut.PENDING if said is None and person is None else LeftOut.UNSCORED
     if packed is not None and packed.basis is None:
         return LeftOut.UNSCORED
-    own = said is not None and said.decided_by in ("policy", "duplicate") and facts.policy_row == own_row
+    own = (
+        said is not None
+        and said.decided_by in ("policy", "duplicate")
+        and facts.policy_row == own_row
+    )
     return JudgedItem(
         item_id=facts.item_id,
         kind=facts.kind,

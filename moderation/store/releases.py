@@ -7,7 +7,7 @@ is watched in shadow decides nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -105,6 +105,12 @@ def history(db: Database, tenant: str, policy_id: str, *, limit: int = 200) -> t
     )
     with db.connect() as connection:
         return tuple(_release(row) for row in connection.execute(query))
+
+
+def with_previous(history: Sequence[Release]) -> list[tuple[Release, Policy | None]]:
+    """Each with the policy before it; the oldest has none."""
+    before: list[Policy | None] = [one.policy for one in history[1:]]
+    return list(zip(history, [*before, None][: len(history)], strict=True))
 
 
 def version(db: Database, tenant: str, policy_id: str, number: int) -> Release:

@@ -29,6 +29,7 @@ IDS = {
     "decision_id": "decision_" + "0" * 32,
     "account_id": "user_" + "0" * 32,
     "stream_id": "stream_" + "0" * 32,
+    "policy_id": "none",
     "bank_id": "bank_" + "0" * 32,
     "entry_id": "entry_" + "0" * 32,
     "name": "picture.webp",
