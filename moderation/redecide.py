@@ -1,8 +1,7 @@
 """Stored scores under a policy, many media at once. Pure.
 
 The same as `policy.decide` over a picture and `aggregate.aggregate` over a film, but for what is
-shown of it: here the decision alone counts. Pictures are judged as columns; of a film only what
-lies around a hit is gone through, since nothing else can open a segment.
+shown of it: here the decision alone counts, so that columns of numbers do in place of segments.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from moderation.packed_scores import Basis, Floats, PackedScores
 from moderation.policy import Policy, Rule
-from moderation.rolling import BRIDGE_S, Change, RollingAggregate, closing
-from moderation.types import Decision, LabelScore
+from moderation.rolling import BRIDGE_S, different, opening
+from moderation.types import Decision
 
 ABSENT = -1
 """In place of a severity: no model answered the rule's label."""
@@ -96,36 +95,92 @@ def _judged(peaks: Floats, boxes: Floats, rule: Rule) -> Severities:
 
 def _film(packed: PackedScores, basis: Basis, gap_s: float, policy: Policy) -> list[int]:
     place = {label: column for column, label in enumerate(packed.labels)}
-    return [
-        ABSENT
-        if rule.label not in place
-        else _of_rule(packed, basis, gap_s, place[rule.label], policy, rule)
-        for rule in policy.rules
-    ]
+    film = _Film(packed, basis, max(BRIDGE_S, 2 * gap_s))
+    highest = np.fmax.reduce(packed.values, axis=0)  # NaN where no moment has the label
+    found = []
+    for rule in policy.rules:
+        column = place.get(rule.label)
+        if column is None or np.isnan(highest[column]):
+            found.append(ABSENT)
+        elif highest[column] < opening(rule):
+            found.append(Decision.PASS.severity)
+        else:
+            found.append(film.judge(column, rule))
+    return found
 
 
-def _of_rule(
-    packed: PackedScores, basis: Basis, gap_s: float, column: int, policy: Policy, rule: Rule
-) -> int:
-    """The worst of the segments that a rule finds."""
-    values = packed.values[:, column]
-    seen = np.flatnonzero(~np.isnan(values))
-    if not len(seen):
-        return ABSENT
-    hits = np.flatnonzero(values[seen] >= closing(rule))
-    if not len(hits):
-        return Decision.PASS.severity
-    # So many misses in a row end whatever a hit has begun, and leave no trace.
-    misses = rule.window - rule.min_frames + 1
-    near = np.unique((hits[:, None] + np.arange(misses + 1)).ravel())
-    alone = policy.model_copy(update={"rules": (rule,)})
-    rolling = RollingAggregate(alone, bridge_s=max(BRIDGE_S, 2 * gap_s))
-    changes: list[Change] = []
-    for at in seen[near[near < len(seen)]].tolist():
-        surest = float(basis.boxes[at, column])
-        boxes = () if np.isnan(surest) else ((0.0, 0.0, 1.0, 1.0, surest),)
-        found = LabelScore(rule.label, float(values[at]), model="", boxes=boxes)
-        picture = basis.pictures[at] if basis.pictures else None
-        changes += rolling.add(float(packed.times[at]), {rule.label: found}, None, picture)
-    changes += rolling.finish()
-    return max((change.passage.decision.severity for change in changes), default=0)
+class _Film:
+    """As `rolling.RollingAggregate`, by counting.
+
+    A run of misses that ends a segment need not be looked for: no window across it holds
+    `min_frames`. Nor need windows that end with a miss: the one that ends with the last hit before
+    it holds the same ones.
+    """
+
+    def __init__(self, packed: PackedScores, basis: Basis, bridge_s: float) -> None:
+        self._packed = packed
+        self._basis = basis
+        self._bridge_s = bridge_s
+        self._known = ~np.isnan(packed.values)
+        self._windows: dict[int, NDArray[np.intp]] = {}
+
+    def judge(self, column: int, rule: Rule) -> int:
+        """The worst of the segments that a rule finds, where a score reaches its threshold."""
+        seen = np.flatnonzero(self._known[:, column])
+        scores = self._packed.values[seen, column]
+        first = self._first(seen, rule.window)
+        blocking = scores >= (np.inf if rule.block_at is None else rule.block_at)
+        if blocking.any():
+            enough = blocking & (_within(blocking, first) >= rule.min_frames)
+            if enough.any() and self._evident(seen, column, blocking, enough, first, rule):
+                return Decision.BLOCK.severity
+            return Decision.REVIEW.severity
+        opened = (_within(scores >= opening(rule), first) >= rule.min_frames).any()
+        return Decision.REVIEW.severity if opened else Decision.PASS.severity
+
+    def _first(self, seen: NDArray[np.intp], window: int) -> NDArray[np.intp]:
+        times = self._packed.times
+        if len(seen) < len(times):
+            return _first_of_window(times[seen], self._bridge_s, window)
+        if window not in self._windows:
+            self._windows[window] = _first_of_window(times, self._bridge_s, window)
+        return self._windows[window]
+
+    def _evident(
+        self,
+        seen: NDArray[np.intp],
+        column: int,
+        blocking: NDArray[np.bool_],
+        enough: NDArray[np.bool_],
+        first: NDArray[np.intp],
+        rule: Rule,
+    ) -> bool:
+        """Whether one of the windows that hold `enough` may block."""
+        if rule.block_needs == "score":
+            return True
+        marked = blocking & (self._basis.boxes[seen, column] >= rule.evidence_at)
+        if (enough & (_within(marked, first) > 0)).any():
+            return True
+        if rule.evidence_frames is None:
+            return False
+        pictures = self._basis.pictures
+        for last in np.flatnonzero(enough & (_within(blocking, first) >= rule.evidence_frames)):
+            hits = first[last] + np.flatnonzero(blocking[first[last] : last + 1])
+            shown = [pictures[at] if pictures else None for at in seen[hits].tolist()]
+            if different(shown) >= rule.evidence_frames:
+                return True
+        return False
+
+
+def _first_of_window(times: Floats, bridge_s: float, window: int) -> NDArray[np.intp]:
+    """For each moment the first one of the window that ends with it. None reaches across a gap."""
+    here = np.arange(len(times))
+    starts = np.concatenate(([True], np.diff(times) > bridge_s))
+    stretch = np.maximum.accumulate(np.where(starts, here, 0))
+    return np.maximum(here - (window - 1), stretch)
+
+
+def _within(hits: NDArray[np.bool_], first: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many hits each window has."""
+    so_far = np.concatenate(([0], np.cumsum(hits)))
+    return so_far[1:] - so_far[first]

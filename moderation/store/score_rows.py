@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -66,8 +67,8 @@ def _dump(values: Floats) -> bytes:
 
 def _load(data: bytes, shape: tuple[int, ...]) -> Floats:
     """Rows from before 0008 have four bytes a number."""
-    kind = "<f4" if len(data) == 4 * int(np.prod(shape)) else "<f8"
-    return np.frombuffer(data, dtype=kind).reshape(shape).astype(np.float64)
+    kind = "<f4" if len(data) == 4 * math.prod(shape) else "<f8"
+    return np.frombuffer(data, dtype=kind).reshape(shape).astype(np.float64, copy=False)
 
 
 def _dump_pictures(pictures: Sequence[str | None]) -> bytes:
