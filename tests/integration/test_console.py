@@ -7,6 +7,7 @@ by axe's rules; uploads in formats that no browser shows.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -292,6 +293,47 @@ def test_what_is_put_on_a_list_is_blocked_when_it_comes_back_changed(
 
 
 @pytest.mark.slow
+def test_rules_are_tried_on_what_came_and_published_by_keys_alone(
+    seat: Callable[..., Seat], client: httpx.Client
+) -> None:
+    for number in range(40, 46):
+        sent(client, picture(number), policy="lenient")
+    before = sent(client, picture(46), policy="lenient")
+    lea = seat("lea")
+    lea.go("/policies/lenient")
+    lea.page.get_by_label("Review from: Explicit porn").focus()
+    lea.page.keyboard.press("Control+A")
+    lea.page.keyboard.type("0")
+    lea.page.keyboard.press("Tab")
+    lea.page.keyboard.press("Control+A")
+    lea.page.keyboard.type("0")
+    lea.press("Enter")
+    told = lea.page.locator("#what-if")
+    expect(told).to_contain_text("7 of 7 items would be decided differently.")
+    expect(told).to_contain_text("7 of 7 items that this very version judged come out as they did")
+    expect(told.get_by_role("row", name="block 0 0.0 %")).to_contain_text("+7")
+    expect(told.locator("a").first).to_have_attribute("href", re.compile("/console/items/item_"))
+    button = lea.page.get_by_role("button", name="Publish as version 5")
+    button.focus()
+    lea.press("Enter")
+    expect(lea.page.locator("[role=status]")).to_contain_text("lenient@5")
+    expect(lea.page.locator("section", has_text="History")).to_contain_text("0.97 → 0")
+    # The very next upload, of the same bytes too, is judged by it; what was judged stays.
+    again = sent(client, picture(46), policy="lenient")
+    assert (before["decision"], again["decision"], again["policy"]) == (
+        "pass",
+        "block",
+        "lenient@5",
+    )
+    assert verdict_of(client, before["id"]) == ("pass", "policy")
+    lea.page.get_by_text("Go back to it").press("Enter")
+    lea.page.get_by_role("button", name="Publish anew: version 4").focus()
+    lea.press("Enter")
+    expect(lea.page.locator("[role=status]")).to_contain_text("lenient@6")
+    assert sent(client, picture(46), policy="lenient")["decision"] == "pass"
+
+
+@pytest.mark.slow
 def test_a_stream_is_started_watched_and_stopped_on_the_wall(seat: Callable[..., Seat]) -> None:
     lea = seat("lea")
     lea.go("/streams")
@@ -380,6 +422,8 @@ def test_every_page_is_tidy_and_open_to_all(
         f"/items/{item}",
         f"/items/{item}/alike",
         "/lists",
+        "/policies",
+        "/policies/strict",
         "/streams",
         "/insight",
         "/account",
@@ -387,6 +431,10 @@ def test_every_page_is_tidy_and_open_to_all(
         "/audit",
     ):
         check(root, path)
+    root.go("/policies/lenient")
+    with root.page.expect_navigation():
+        root.page.get_by_role("button", name=re.compile("What would change|将有哪些")).click()
+    check(root)
     root.page.keyboard.press("?")
     expect(root.page.locator("#help")).to_be_visible()
     root.page.keyboard.press("Escape")
