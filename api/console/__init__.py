@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.responses import RedirectResponse, Response
 
 from api.console.access import PATH
 from api.console.routes import (
     account,
     alike,
     audit,
+    elsewhere,
     insight,
     item,
     lists,
@@ -33,11 +35,18 @@ MODULES: Final = (
     users,
     audit,
     insight,
+    elsewhere,
 )
 ROUTERS: Final = tuple(module.router for module in MODULES)
 
 
 def install(app: FastAPI) -> None:
     """Adds the pages; they are no part of the API's document."""
+    app.add_api_route("/", front, include_in_schema=False)
     for router in ROUTERS:
         app.include_router(router, prefix=PATH, include_in_schema=False)
+
+
+async def front() -> Response:
+    """Who opens the gateway in a browser means the console."""
+    return RedirectResponse(PATH, 303)
