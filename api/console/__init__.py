@@ -13,6 +13,7 @@ from api.console.routes import (
     alike,
     audit,
     elsewhere,
+    export,
     insight,
     item,
     lists,
@@ -35,6 +36,7 @@ MODULES: Final = (
     users,
     audit,
     insight,
+    export,
     elsewhere,
 )
 ROUTERS: Final = tuple(module.router for module in MODULES)
