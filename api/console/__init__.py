@@ -19,6 +19,7 @@ from api.console.routes import (
     lists,
     media,
     queue,
+    retention,
     session,
     streams,
     users,
@@ -37,6 +38,7 @@ MODULES: Final = (
     audit,
     insight,
     export,
+    retention,
     elsewhere,
 )
 ROUTERS: Final = tuple(module.router for module in MODULES)

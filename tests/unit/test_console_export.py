@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from moderation.store import audits, decisions
+from moderation.store import audits, decisions, retained
 from moderation.store.engine import Database
 from moderation.store.review_records import Action, Choice, Role
 from tests.fakes.browsing import signed_in, waiting
@@ -92,3 +94,38 @@ def test_what_cannot_be_read_is_named_and_nothing_comes(gate: Gate, query: str) 
     assert name in page(admin.get(f"/console/export?{query}"), 422)
     assert name in page(admin.post("/console/export", {name: value}), 422)
     assert audits.page(gate.stack.db, "default", action="review.export") == []
+
+
+class TestRetention:
+    def test_it_says_what_goes_when_and_by_which_setting(self, tmp_path: Path) -> None:
+        changes = {"retain_days": 2.5, "upload_expiry": 5400, "sweep_seconds": 7}
+        with running(tmp_path / "own", finish=False, **changes) as gate:
+            waiting(gate.stack.db, 1)
+            admin = signed_in(gate, "root", Role.ADMIN)
+            html = page(admin.get("/console/retention"))
+            assert html.count("MODERATION_RETAIN_DAYS") == 4
+            assert "2.5 days" in html
+            assert re.search(r"1\.5 hours</td><td><code>MODERATION_UPLOAD_EXPIRY</code>", html)
+            assert "7 (<code>MODERATION_SWEEP_SECONDS</code>)" in html
+            assert "No media worker" in html
+            gate.stack.worker(id="media-1", role="media")
+            html = page(admin.get("/console/retention"))
+            assert "No media worker" not in html
+            assert "sign of life of a media worker: <time" in html
+
+    def test_it_counts_what_waits_and_what_is_old(
+        self, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told = retained.Retained(11, 12, 13, 14, 15, 16, 17, 18, retained.MOST + 1)
+        asked: list[tuple[str, float]] = []
+
+        def count(_db: Database, tenant: str, *, before: datetime, now: datetime) -> object:
+            asked.append((tenant, (now - before).total_seconds()))
+            return told
+
+        monkeypatch.setattr(retained, "retained", count)
+        html = page(signed_in(gate, "root", Role.ADMIN).get("/console/retention"))
+        shown = [number for number in range(11, 19) if re.search(rf">{number}</(td|b)>", html)]
+        assert shown == list(range(11, 19))
+        assert f"&gt; {retained.MOST}</td>" in html
+        assert asked == [("default", gate.stack.settings.retain_days * 86400)]
