@@ -37,7 +37,7 @@ async def export_page(request: Request, gateway: GatewayDep, who: Admin) -> Resp
         flt=flt,
         found=found,
         labels=labels,
-        key_command="moderation keys create NAME --scope read",
+        key_command="moderation keys create NAME --scope results:read",
         media_command=f"curl -H 'Authorization: Bearer KEY' '{media}?wait=20'",
     )
 
