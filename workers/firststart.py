@@ -89,11 +89,19 @@ def ensure_key(db: Database, settings: Settings) -> str | None:
     return secret
 
 
-def announce(settings: Settings, port: int, made_key: str | None) -> None:
-    """Say on stdout where the server is and how to send a first picture."""
+def announce(settings: Settings, port: int, made_key: str | None, *, people: bool) -> None:
+    """Say on stdout where the server and the console are and how to send a first picture; without
+    `people`, how to make the first account too."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{port}"
-    lines = [f"moderation serves on {address}, data in {settings.home}"]
+    lines = [
+        f"moderation serves on {address}, data in {settings.home}",
+        f"The console is at {address}/console",
+    ]
+    if not people:
+        lines += [
+            "Nobody can sign in yet; a first account: moderation users create NAME --role admin"
+        ]
     if made_key is not None:
         lines += [
             "",

@@ -19,7 +19,7 @@ from typing import Final
 
 from moderation.errors import ConfigError, ModerationError, ServiceError
 from moderation.settings import Settings, load_settings
-from moderation.store import fleet, jobs, stream_leases
+from moderation.store import accounts, fleet, jobs, stream_leases
 from moderation.store.engine import Database, migrate, open_database
 from workers import broker
 from workers.children import Child
@@ -235,7 +235,8 @@ def serve(settings: Settings) -> int:
         supervisor.watch_signals()
         try:
             supervisor.start_broker()
-            announce(settings, port, ensure_key(db, settings))
+            key = ensure_key(db, settings)
+            announce(settings, port, key, people=accounts.are_there(db))
             return supervisor.run()
         except BaseException:
             supervisor.stop()

@@ -1,4 +1,4 @@
-"""The queue's filter as it stands in an address: what a person may narrow it by."""
+"""Filters as they stand in an address: what a person may narrow the queue and an export by."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from api.schemas.params import TEXT
 from api.schemas.reviews import LABEL
 from moderation.errors import InputError
-from moderation.store.review_records import ReviewFilter, ReviewState
+from moderation.store.labelled import Wanted
+from moderation.store.review_records import Action, ReviewFilter, ReviewState
 from moderation.types import Decision
 
 State = Literal["open", "decided", "settled", "all"]
@@ -28,10 +29,34 @@ Moment = Annotated[datetime, BeforeValidator(_moment)] | None
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None
 
 
-class QueueFilter(BaseModel):
+class _Filter(BaseModel):
     """All that are given must hold. Times are UTC."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, values: dict[str, str]) -> Self:
+        """From the query of an address; fields of a form that were left empty ask for nothing.
+        Raises InputError."""
+        try:
+            return cls.model_validate({name: value for name, value in values.items() if value})
+        except ValidationError as error:
+            names = ", ".join(sorted({str(one["loc"][0]) for one in error.errors()}))
+            raise InputError(f"The filter cannot be read: {names}.") from error
+
+    @property
+    def told(self) -> dict[str, str]:
+        """As it stands in an address or a form, what is as usual left out."""
+        found = self.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        return {name: _text(value) for name, value in sorted(found.items())}
+
+    @property
+    def query(self) -> str:
+        return urlencode(self.told)
+
+
+class QueueFilter(_Filter):
+    """Of the queue."""
 
     state: State = "open"
     decision: Decision | None = None
@@ -47,22 +72,6 @@ class QueueFilter(BaseModel):
     min_score: Score = None
     max_score: Score = None
     escalated: bool | None = None
-
-    @classmethod
-    def of(cls, values: dict[str, str]) -> Self:
-        """From the query of an address; fields of a form that were left empty ask for nothing.
-        Raises InputError."""
-        try:
-            return cls.model_validate({name: value for name, value in values.items() if value})
-        except ValidationError as error:
-            names = ", ".join(sorted({str(one["loc"][0]) for one in error.errors()}))
-            raise InputError(f"The filter cannot be read: {names}.") from error
-
-    @property
-    def query(self) -> str:
-        """As it stands in an address, what is as usual left out."""
-        told = self.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-        return urlencode({name: _text(value) for name, value in sorted(told.items())})
 
     @property
     def narrowed(self) -> int:
@@ -87,6 +96,19 @@ class QueueFilter(BaseModel):
             scores=(self.min_score or 0.0, high) if bounded else None,
             escalated=self.escalated,
         )
+
+
+class ExportFilter(_Filter):
+    """Of decisions, by when they were made and what they say."""
+
+    since: Moment = None
+    until: Moment = None
+    action: Literal["pass", "block"] | None = None
+    label: Annotated[str, Field(max_length=128, pattern=LABEL)] | None = None
+
+    def stored(self) -> Wanted:
+        action = None if self.action is None else Action(self.action)
+        return Wanted(self.since, self.until, action, self.label)
 
 
 def _text(value: Any) -> str:

@@ -205,7 +205,7 @@ async def list_of_entries(
     limit: params.Limit = DEFAULT_LIMIT,
     cursor: params.Cursor = None,
 ) -> Response:
-    """Newest first, expired ones too."""
+    """Newest first; expired ones too, for 30 days."""
     page = await in_thread(
         list_entries.entries_of,
         gateway.db,

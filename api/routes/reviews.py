@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api import bodies
 from api.auth import AdminKey, ReadKey, ReviewKey
 from api.deps import GatewayDep, in_thread
+from api.exporting import export
 from api.reviewing import announced
 from api.schemas import params
 from api.schemas import reviews as shapes
@@ -21,7 +21,6 @@ from api.schemas.reviews import (
     DecisionBody,
     DecisionId,
     Decisions,
-    Example,
     Kind,
     Made,
     MadeNow,
@@ -33,9 +32,9 @@ from api.schemas.reviews import (
     Sha256,
 )
 from api.submitting import as_json
-from moderation.store import audits, decisions, items, reviews
-from moderation.store.labelled import labelled
-from moderation.store.review_records import ReviewFilter, ReviewState
+from moderation.store import decisions, items, reviews
+from moderation.store.labelled import Wanted
+from moderation.store.review_records import Action, ReviewFilter, ReviewState
 from moderation.types import Decision
 
 router = APIRouter(prefix="/v1/reviews", tags=["reviews"])
@@ -124,16 +123,14 @@ async def export_decisions(
     key: AdminKey,
     since: params.Moment = None,
     until: params.Moment = None,
+    action: shapes.DecidedAs = None,
+    label: shapes.SaidOf = None,
 ) -> Response:
     """One JSON object a line: the last decision of each item, by time, with what the models said
     before it. `since` and `until` speak of the decision. The media are to be had at `still` and
     `film` by the same key. Needs the scope `admin`."""
-    rows = labelled(gateway.db, key.tenant, since=since, until=until)
-    first = await in_thread(next, rows, None)  # an error is told while it can be
-    whole = itertools.chain([] if first is None else [first], rows)
-    lines = (Example.of(row).model_dump_json() + "\n" for row in whole)
-    await in_thread(audits.note, gateway.db, key.tenant, key.id, "review.export", key.tenant)
-    return StreamingResponse(lines, media_type=shapes.LINES)
+    wanted = Wanted(since, until, None if action is None else Action(action), label)
+    return await export(gateway, key.tenant, key.id, wanted)
 
 
 @router.post(

@@ -143,7 +143,7 @@ class _Answer(BaseModel):
 
 
 class Bank(_Answer):
-    """A list. entries: how many it has, expired ones too."""
+    """A list. entries: how many it has; expired ones too, for 30 days."""
 
     id: str
     name: str

@@ -28,6 +28,18 @@ After = Annotated[
 Kind = Annotated[Literal["image", "video"] | None, Query()]
 Score = Annotated[float | None, Query(ge=0, le=1, allow_inf_nan=False)]
 Sha256 = Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")]
+DecidedAs = Annotated[
+    Literal["pass", "block"] | None, Query(description="items that a person decided so")
+]
+SaidOf = Annotated[
+    str | None,
+    Query(
+        max_length=128,
+        pattern=LABEL,
+        description="items that were blocked for it, or of which it was confirmed or rejected",
+        examples=["violence.weapon"],
+    ),
+]
 PolicyRef = Annotated[str | None, Query(max_length=128, pattern=TEXT, examples=["default@4"])]
 
 

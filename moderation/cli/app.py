@@ -14,6 +14,7 @@ from moderation.cli import (
     doctor,
     evaluate,
     keys,
+    lists,
     live,
     processes,
     scan,
@@ -38,6 +39,7 @@ def build() -> typer.Typer:
     app.add_typer(weights.group, name="weights")
     app.add_typer(keys.group, name="keys")
     app.add_typer(users.group, name="users")
+    app.add_typer(lists.group, name="lists")
     app.command("doctor")(doctor.doctor)
     app.command("config")(config.config)
     app.command("eval")(evaluate.evaluate)

@@ -3,7 +3,8 @@
 Answers go to stdout, everything else to stderr. Exit codes:
 
     0    done, nothing to object to
-    1    done, and something is wrong: a verdict at or above --fail-on, a broken part
+    1    done, and something is wrong: a verdict at or above --fail-on, a broken part, lines of a
+         file that could not be used
     2    a wrong command line, setting, policy or weight file; one line on stderr says which
     3    `scan` and `eval`: some files could not be analysed
     130  interrupted (Ctrl-C)

@@ -101,6 +101,12 @@ def listed(db: Database, tenant: str | None = None) -> list[AccountRow]:
         return [account_row(row) for row in connection.execute(query).mappings()]
 
 
+def are_there(db: Database) -> bool:
+    """Is there an account at all, of any tenant? Raises StoreError."""
+    with db.connect() as connection:
+        return connection.execute(select(account.c.id).limit(1)).first() is not None
+
+
 def named(db: Database, name: str) -> AccountRow:
     """Raises NotFoundError, StoreError."""
     with db.connect() as connection:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Row, Select, and_, exists, select
+from sqlalchemy import ColumnElement, Row, exists, func, or_, select
 
 from moderation.store.codec import load_verdict
 from moderation.store.engine import Database
@@ -43,38 +43,24 @@ class Labelled:
     created: datetime
 
 
-def labelled(
-    db: Database,
-    tenant: str,
-    *,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Iterator[Labelled]:
-    """The last decision of each item, by time; read in batches, so that nobody waits for a long
-    reader. Raises StoreError."""
-    last = ""
-    while True:
-        with db.connect() as connection:
-            query = _batch(tenant, since, until).where(review_decision.c.id > last)
-            rows = connection.execute(query.limit(BATCH)).all()
-        for row in rows:
-            yield _labelled(row)
-        if len(rows) < BATCH:
-            return
-        last = rows[-1].id
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which decisions are asked for; all parts that are given must hold. since, until: when they
+    were made, from the one and before the other. label: what a block is for, or what was confirmed
+    or rejected."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    action: Action | None = None
+    label: str | None = None
 
 
-def _batch(
-    tenant: str, since: datetime | None, until: datetime | None
-) -> Select[tuple[object, ...]]:
-    decides = review_decision.c.action != Action.ESCALATE.value
-    later = review_decision.alias()
-    superseded = exists().where(
-        later.c.item_id == review_decision.c.item_id,
-        later.c.id > review_decision.c.id,
-        later.c.undone.is_(None),
-        later.c.action != Action.ESCALATE.value,
-    )
+ALL: Final = Wanted()
+
+
+def labelled(db: Database, tenant: str, wanted: Wanted = ALL) -> Iterator[Labelled]:
+    """The last decision of each item, where it is wanted, by time; read in batches, so that nobody
+    waits for a long reader. Raises StoreError."""
     query = (
         select(
             review_decision,
@@ -87,17 +73,59 @@ def _batch(
         .join(item, item.c.id == review_decision.c.item_id)
         .join(media, media.c.id == item.c.media_id)
         .join(verdicts, verdicts.c.id == review_decision.c.before_id)
-        .where(
-            review_decision.c.tenant == tenant,
-            and_(decides, review_decision.c.undone.is_(None), ~superseded),
-        )
+        .where(*_conditions(tenant, wanted))
         .order_by(review_decision.c.id)
+        .limit(BATCH)
     )
-    if since is not None:
-        query = query.where(review_decision.c.created >= since)
-    if until is not None:
-        query = query.where(review_decision.c.created < until)
-    return query
+    last = ""
+    while True:
+        with db.connect() as connection:
+            rows = connection.execute(query.where(review_decision.c.id > last)).all()
+        for row in rows:
+            yield _labelled(row)
+        if len(rows) < BATCH:
+            return
+        last = rows[-1].id
+
+
+def count(db: Database, tenant: str, wanted: Wanted = ALL) -> int:
+    """How many `labelled` gives. Reads all of them that are wanted, though not the verdicts. Raises
+    StoreError."""
+    query = (
+        select(func.count())
+        .select_from(review_decision)
+        .join(verdicts, verdicts.c.id == review_decision.c.before_id)
+        .where(*_conditions(tenant, wanted))
+    )
+    with db.connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _conditions(tenant: str, wanted: Wanted) -> list[ColumnElement[bool]]:
+    made = review_decision.c
+    later = review_decision.alias()
+    superseded = exists().where(
+        later.c.item_id == made.item_id,
+        later.c.id > made.id,
+        later.c.undone.is_(None),
+        later.c.action != Action.ESCALATE.value,
+    )
+    found = [
+        made.tenant == tenant,
+        made.action != Action.ESCALATE.value,
+        made.undone.is_(None),
+        ~superseded,
+    ]
+    if wanted.since is not None:
+        found.append(made.created >= wanted.since)
+    if wanted.until is not None:
+        found.append(made.created < wanted.until)
+    if wanted.action is not None:
+        found.append(made.action == wanted.action.value)
+    if wanted.label is not None:
+        said = made.labels[wanted.label].as_string().is_not(None)
+        found.append(or_(made.label == wanted.label, said))
+    return found
 
 
 def _labelled(row: Row[tuple[object, ...]]) -> Labelled:

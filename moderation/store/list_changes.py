@@ -58,6 +58,12 @@ def bank_of(connection: Connection, tenant: str, bank_id: str) -> BankRow:
     return bank_row(row)
 
 
+def recount(connection: Connection, bank_id: str, more: int) -> None:
+    """So many entries more, or fewer, in a bank."""
+    counted = update(bank).where(bank.c.id == bank_id).values(entries=bank.c.entries + more)
+    connection.execute(counted)
+
+
 def bank_row(row: Any) -> BankRow:
     values = dict(row)
     values["kind"] = BankKind(values["kind"])

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from moderation.errors import InputError, NotFoundError
 from moderation.ids import new_id
 from moderation.known import MIN_QUALITY, MatchKind
 from moderation.store.codec import clock, dump_cursor, load_cursor
 from moderation.store.engine import Database
-from moderation.store.list_changes import bank_of, count_up, note
+from moderation.store.list_changes import bank_of, count_up, note, recount
 from moderation.store.list_records import Added, EntryPage, EntryRow, NewEntry
 from moderation.store.lists import BATCH
-from moderation.store.tables import bank, item, list_entry, media
+from moderation.store.tables import item, list_entry, media
 from moderation.store.upsert import insert_missing
 
 _ENTRY = (
@@ -74,7 +74,7 @@ def add_entries(
             }
             new = _insert(connection, part, shared)
             ids += new
-            _recount(connection, bank_id, len(new) - gone)
+            recount(connection, bank_id, len(new) - gone)
             if new:
                 detail = {"added": len(new), "source": source}
                 action = "list.add"
@@ -192,7 +192,7 @@ def remove_entry(
         row = connection.execute(gone).one_or_none()
         if row is None:
             raise NotFoundError(f"There is no entry {entry_id} in this list.")
-        _recount(connection, bank_id, -1)
+        recount(connection, bank_id, -1)
         detail = {"entry_id": entry_id, "match": row.match, "value": row.value}
         note(connection, tenant, "list.remove", bank_id, actor=actor, detail=detail, now=moment)
 
@@ -233,11 +233,6 @@ def _by_kind(entries: Sequence[NewEntry]) -> Iterator[ColumnElement[bool]]:
         values = [one.value for one in entries if one.match is kind]
         if values:
             yield and_(list_entry.c.match == kind.value, list_entry.c.value.in_(values))
-
-
-def _recount(connection: Connection, bank_id: str, more: int) -> None:
-    counted = update(bank).where(bank.c.id == bank_id).values(entries=bank.c.entries + more)
-    connection.execute(counted)
 
 
 def _entry_row(row: Any) -> EntryRow:

@@ -19,7 +19,15 @@ from moderation.blobs import BlobStore
 from moderation.errors import BrokerError, ServiceError
 from moderation.packs import PackStore, chunk_of
 from moderation.settings import Settings
-from moderation.store import chunks, deletion, jobs, retention, stream_leases, uploads
+from moderation.store import (
+    chunks,
+    deletion,
+    jobs,
+    list_expiry,
+    retention,
+    stream_leases,
+    uploads,
+)
 from moderation.store.engine import Database
 from moderation.tasks.messages import JobMessage, UnknownMessageError
 
@@ -72,6 +80,7 @@ class Sweeper:
         self._on_swept = on_swept
         self._broker: str | None = None
         self._pruned = -math.inf
+        self._entries_after = ""  # how far the walk through entries of lists has come
         self._owed = True  # what was published before this process began is unknown
 
     def run(self, stop: threading.Event) -> None:
@@ -143,20 +152,23 @@ class Sweeper:
         return len(left)
 
     def prune(self) -> int:
-        """Delete what `settings.retain_days` no longer keeps, uploads that expired, and bytes that
-        deleted items left, now and then, a bounded number at a time; returns how many. Raises
-        StoreError, BlobError."""
+        """Delete what `settings.retain_days` no longer keeps, entries of lists that ended long ago,
+        uploads that expired, and bytes that deleted items left, now and then, a bounded number at a
+        time; returns how many. Raises StoreError, BlobError."""
         now = time.monotonic()
         if now - self._pruned < PRUNE_EVERY_S:
             return 0
         before = datetime.now(UTC) - timedelta(days=self._settings.retain_days)
         deleted = retention.prune(self._db, before=before)
+        step = list_expiry.prune(self._db, after=self._entries_after)
+        self._entries_after = step.after or ""
+        deleted += step.removed
         if self._blobs is not None:
             deleted += uploads.prune(self._db, self._blobs)
             deleted += deletion.sweep_removals(self._db, self._blobs)
         if deleted:
             log.info("%d old rows and uploads deleted", deleted)
-        else:
+        elif step.after is None:
             self._pruned = now  # nothing was left: until then, every sweep takes its share
         return deleted
 

@@ -52,6 +52,12 @@ def test_who_knows_the_password_is_let_in(db: Database) -> None:
     assert actions == ["account.create", "sign_in"]
 
 
+def test_whether_anybody_can_sign_in_is_known(db: Database) -> None:
+    assert not accounts.are_there(db)
+    make(db)
+    assert accounts.are_there(db)
+
+
 def test_nobody_learns_why_he_is_refused(db: Database) -> None:
     made = make(db)
     reasons = {

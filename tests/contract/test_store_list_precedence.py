@@ -14,8 +14,7 @@ from moderation.store.listed import Lists
 from moderation.store.records import NewItem, Submission
 from moderation.store.review_records import Action, Choice, ReviewState
 from moderation.types import Decision, Verdict
-from tests.contract.store_data import MODELS, new_item, result_for
-from tests.contract.test_store_lists import (
+from tests.contract.list_data import (
     ACTOR,
     LOOK,
     PDQ,
@@ -27,6 +26,7 @@ from tests.contract.test_store_lists import (
     submit,
     turned,
 )
+from tests.contract.store_data import MODELS, new_item, result_for
 
 PICTURE = new_item("a")
 PASS = Choice(Action.PASS)

@@ -1,90 +1,39 @@
-"""Lists and what they mean for uploads, on SQLite and PostgreSQL."""
+"""Lists and what is in them, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from moderation.errors import ConflictError, InputError, NotFoundError
 from moderation.known import BankKind, MatchKind
 from moderation.store import (
-    events,
-    followers,
-    items,
     jobs,
     list_entries,
-    listed,
     lists,
-    outbox,
-    reviews,
 )
 from moderation.store.engine import Database
-from moderation.store.list_records import BankChanges, BankRow, NewBank, NewEntry
+from moderation.store.list_records import BankChanges, NewEntry
 from moderation.store.listed import Lists
-from moderation.store.records import Finished, JobState, NewItem, Submission, VideoOptions
-from moderation.store.review_records import ReviewState
-from moderation.store.tables import audit, job, list_entry
+from moderation.store.tables import list_entry
 from moderation.types import Decision
-from tests.contract.store_data import MODELS, NOW, new_item, result_for, together
-
-ACTOR = "key_1"
-PDQ = "ab" * 32
-LOOK = NewEntry(MatchKind.PDQ, PDQ, quality=90)
-
-
-def later(seconds: float) -> Any:
-    return NOW + timedelta(seconds=seconds)
-
-
-def turned(value: str, bits: int) -> str:
-    """The hash with so many bits turned over."""
-    return f"{int(value, 16) ^ ((1 << bits) - 1):064x}"
-
-
-def a_bank(db: Database, name: str = "known", tenant: str = "default", **changes: Any) -> BankRow:
-    kind = changes.get("kind", BankKind.BLOCK)
-    block = kind is BankKind.BLOCK
-    values: dict[str, Any] = {
-        "kind": kind,
-        "decision": Decision.BLOCK if block else Decision.PASS,
-        "label": "porn.explicit" if block else None,
-    }
-    new = NewBank(name, **(values | changes))
-    return lists.create_bank(db, tenant, new, actor=ACTOR, now=NOW)
-
-
-def add(db: Database, bank: BankRow, *entries: NewEntry, **options: Any) -> tuple[str, ...]:
-    options = {"actor": ACTOR, "now": NOW} | options
-    return list_entries.add_entries(db, bank.tenant, bank.id, entries, **options).ids
-
-
-def bytes_of(new: NewItem) -> NewEntry:
-    return NewEntry(MatchKind.SHA256, new.media.sha256)
-
-
-def submit(db: Database, new: NewItem, seconds: float = 1) -> Submission:
-    return jobs.submit(db, new, dedupe_models=MODELS, now=later(seconds))
-
-
-def decided(db: Database, new: NewItem, decision: Decision, **changes: Any) -> Submission:
-    """As the models would, with the PDQ hash of `result_for`."""
-    told = submit(db, new)
-    claim = jobs.claim(db, told.job_id, "w-1", 30, now=later(2))
-    assert claim is not None
-    finished = replace(result_for(claim, decision), pdq_quality=90, **changes)
-    assert jobs.finish(db, claim, finished, now=later(3))
-    return told
-
-
-def acts(db: Database) -> list[tuple[str, str]]:
-    query = select(audit.c.actor, audit.c.action).order_by(audit.c.id)
-    with db.connect() as connection:
-        rows = connection.execute(query.where(audit.c.action.startswith("list."))).all()
-    return [(row.actor, row.action) for row in rows]
+from tests.contract.list_data import (
+    ACTOR,
+    LOOK,
+    PDQ,
+    a_bank,
+    acts,
+    add,
+    bytes_of,
+    decided,
+    later,
+    submit,
+    turned,
+)
+from tests.contract.store_data import NOW, new_item, result_for, together
 
 
 class TestBanks:
@@ -307,254 +256,6 @@ class TestOfItems:
             assert entries == [bytes_of(new)]
             assert left_out is not None
             assert why in left_out
-
-
-class TestUploads:
-    def test_listed_bytes_are_decided_at_once(self, db: Database) -> None:
-        new = new_item(callback_url="http://receiver.example/", data_id="d-1")
-        (entry,) = add(db, a_bank(db, decision=Decision.REVIEW), bytes_of(new))
-        told = submit(db, new)
-        assert told.state is JobState.DONE
-        assert told.verdict is not None
-        assert (told.verdict.decision, told.verdict.decided_by) == (Decision.REVIEW, "list")
-        (reason,) = told.verdict.reasons
-        assert (reason.label, reason.decision) == ("porn.explicit", Decision.REVIEW)
-        assert reason.detail == f"the same bytes are on the block list 'known' ({entry})"
-        row = items.get_item(db, "default", told.item_id)
-        assert (row.verdict, row.state) == (told.verdict, JobState.DONE)
-        assert jobs.claim(db, told.job_id, "w-1", 30) is None
-        (callback,) = outbox.due_callbacks(db, now=later(2))
-        assert callback.payload["data"] == told.verdict.to_json()
-        assert [event.kind for event in events.after(db, "default", 0)] == ["item.decided"]
-
-    def test_an_idempotency_key_answers_what_it_did(self, db: Database) -> None:
-        new = new_item(idempotency_key="k", request_hash="h")
-        bank = a_bank(db)
-        (entry,) = add(db, bank, bytes_of(new))
-        first = submit(db, new)
-        list_entries.remove_entry(db, "default", bank.id, entry, actor=ACTOR)
-        again = submit(db, new)
-        assert (again.item_id, again.verdict, again.replayed) == (
-            first.item_id,
-            first.verdict,
-            True,
-        )
-
-    def test_a_newer_entry_wins_over_the_models_and_gone_it_leaves_them(self, db: Database) -> None:
-        new = new_item()
-        decided(db, new, Decision.PASS)
-        bank = a_bank(db)
-        (entry,) = add(db, bank, bytes_of(new))
-        listed = submit(db, new, 5).verdict
-        assert listed is not None
-        assert (listed.decision, listed.decided_by) == (Decision.BLOCK, "list")
-        list_entries.remove_entry(db, "default", bank.id, entry, actor=ACTOR)
-        models = submit(db, new, 6).verdict
-        assert models is not None
-        assert (models.decision, models.decided_by) == (Decision.PASS, "duplicate")
-
-    def test_without_an_entry_a_listed_verdict_is_no_duplicate(self, db: Database) -> None:
-        new = new_item()
-        bank = a_bank(db)
-        add(db, bank, bytes_of(new), expires=later(10))
-        assert submit(db, new, 9).verdict is not None
-        assert submit(db, new, 10).verdict is None, "it has expired"
-        add(db, bank, bytes_of(new), now=later(11))
-        assert submit(db, new, 12).verdict is not None
-        off = BankChanges(enabled=False)
-        lists.change_bank(db, "default", bank.id, off, actor=ACTOR)
-        assert submit(db, new, 13).verdict is None
-
-    def test_an_allow_list_passes_what_the_models_block(self, db: Database) -> None:
-        new = new_item()
-        decided(db, new, Decision.BLOCK)
-        add(db, a_bank(db, "fine", kind=BankKind.ALLOW), bytes_of(new))
-        told = submit(db, new, 5).verdict
-        assert told is not None
-        assert (told.decision, told.reasons, told.decided_by) == (Decision.PASS, [], "list")
-        add(db, a_bank(db), bytes_of(new))
-        told = submit(db, new, 6).verdict
-        assert told is not None
-        assert told.decision is Decision.BLOCK
-
-    def test_a_list_that_asks_a_person_puts_it_into_the_queue(self, db: Database) -> None:
-        new = new_item()
-        add(db, a_bank(db, decision=Decision.REVIEW), bytes_of(new))
-        told = submit(db, new)
-        row = reviews.get(db, "default", told.item_id)
-        assert row is not None
-        assert (row.state, row.label) == (ReviewState.OPEN, "porn.explicit")
-
-    @pytest.mark.parametrize(("bits", "again"), [(31, True), (32, False)])
-    def test_a_picture_that_looks_like_a_newer_entry_is_looked_at_again(
-        self, db: Database, bits: int, again: bool
-    ) -> None:
-        new = new_item()
-        decided(db, new, Decision.PASS)
-        add(db, a_bank(db), NewEntry(MatchKind.PDQ, turned(PDQ, bits)))
-        assert (submit(db, new, 5).verdict is None) is again
-
-    def test_a_changed_bank_is_asked_again_and_one_that_was_asked_is_not(
-        self, db: Database
-    ) -> None:
-        new = new_item()
-        bank = a_bank(db, distance=3)
-        add(db, bank, NewEntry(MatchKind.PDQ, turned(PDQ, 8)))
-        version = Lists().near(db, "default", PDQ).version
-        decided(db, new, Decision.PASS, lists=version)
-        assert submit(db, new, 5).verdict is not None
-        lists.change_bank(db, "default", bank.id, BankChanges(distance=8), actor=ACTOR)
-        assert submit(db, new, 6).verdict is None
-
-    def test_plain_pictures_are_never_asked(self, db: Database) -> None:
-        new = new_item()
-        told = submit(db, new)
-        claim = jobs.claim(db, told.job_id, "w-1", 30, now=later(2))
-        assert claim is not None
-        jobs.finish(db, claim, replace(result_for(claim), pdq_quality=49), now=later(3))
-        add(db, a_bank(db), LOOK)
-        assert submit(db, new, 5).verdict is not None
-
-    def test_very_many_new_entries_are_left_to_the_worker(self, db: Database) -> None:
-        new = new_item()
-        decided(db, new, Decision.PASS)
-        bank = a_bank(db)
-        far = [NewEntry(MatchKind.PDQ, f"{n:064x}") for n in range(2001)]
-        add(db, bank, *far[:2000])
-        assert submit(db, new, 5).verdict is not None
-        add(db, bank, far[2000])
-        decided(db, new_item("other"), Decision.PASS)
-        with db.begin() as connection:
-            connection.execute(update(job).values(lists=0))
-        assert submit(db, new, 6).verdict is None
-
-
-class TestFollowers:
-    def test_a_follower_takes_no_verdict_from_before_the_lists_changed(self, db: Database) -> None:
-        film = replace(new_item("film").media, kind="video")
-        new = new_item(media=film, video=VideoOptions())
-        bank = a_bank(db)
-        leader = submit(db, new)
-        first = submit(db, new, 2)
-        assert first.follows
-        claim = jobs.claim(db, leader.job_id, "w-1", 30, now=later(3))
-        assert claim is not None
-        seen = Lists().near_frames(db, "default", ()).version
-        add(db, bank, LOOK)
-        second = submit(db, new, 4)
-        assert second.follows
-        finished = Finished(result_for(claim).verdict, lists=seen)
-        assert jobs.finish(db, claim, finished, now=later(5))
-        followers.settle(db, 9, later(6))
-        assert items.verdict_of_job(db, first.job_id) is not None
-        assert items.verdict_of_job(db, second.job_id) is None
-        assert jobs.claim(db, second.job_id, "w-1", 30, now=later(7)) is not None
-
-    def test_what_a_list_decided_is_passed_on_as_such(self, db: Database) -> None:
-        film = replace(new_item("film").media, kind="video")
-        new = new_item(media=film, video=VideoOptions())
-        leader = submit(db, new)
-        follower = submit(db, new, 2)
-        claim = jobs.claim(db, leader.job_id, "w-1", 30, now=later(3))
-        assert claim is not None
-        verdict = result_for(claim, Decision.BLOCK, decided_by="list").verdict
-        assert jobs.finish(db, claim, Finished(verdict, lists=0), now=later(4))
-        followers.settle(db, 9, later(5))
-        told = items.verdict_of_job(db, follower.job_id)
-        assert told is not None
-        assert told.decided_by == "list"
-        assert submit(db, new, 6).verdict is None, "it is no duplicate"
-
-
-@dataclass(frozen=True)
-class Frame:
-    time_s: float
-    pdq: str
-    quality: int = 90
-
-
-class TestNear:
-    """One process, whose memory grows from one question to the next."""
-
-    def near(self, memory: Lists, db: Database, pdq: str = PDQ) -> list[tuple[str, int]]:
-        hits = memory.near(db, "default", pdq, now=NOW).hits
-        return [(hit.entry_id, hit.distance) for hit in hits]
-
-    def test_every_change_counts_at_the_next_question(self, db: Database) -> None:
-        memory = Lists()
-        assert memory.near(db, "default", PDQ).version == 0
-        bank = a_bank(db, distance=20)
-        (far,) = add(db, bank, NewEntry(MatchKind.PDQ, turned(PDQ, 20)))
-        assert self.near(memory, db) == [(far, 20)]
-        (near,) = add(db, bank, NewEntry(MatchKind.PDQ, turned(PDQ, 2)), expires=later(5))
-        add(db, bank, NewEntry(MatchKind.PDQ, turned(PDQ, 21)), NewEntry(MatchKind.SHA256, PDQ))
-        assert self.near(memory, db) == [(near, 2), (far, 20)]
-        later_on = memory.near(db, "default", PDQ, now=later(5)).hits
-        assert [hit.entry_id for hit in later_on] == [far]
-
-        def changed(**changes: Any) -> list[tuple[str, int]]:
-            lists.change_bank(db, "default", bank.id, BankChanges(**changes), actor=ACTOR)
-            return self.near(memory, db)
-
-        assert changed(distance=19) == [(near, 2)]
-        assert changed(enabled=False) == []
-        assert changed(enabled=True, distance=20) == [(near, 2), (far, 20)]
-        list_entries.remove_entry(db, "default", bank.id, near, actor=ACTOR)
-        assert self.near(memory, db) == [(far, 20)]
-        lists.delete_bank(db, "default", bank.id, actor=ACTOR)
-        assert self.near(memory, db) == []
-        (entry,) = add(db, a_bank(db, "another"), LOOK)
-        assert self.near(memory, db) == [(entry, 0)]
-
-    def test_a_hit_says_what_the_bank_says(self, db: Database) -> None:
-        bank = a_bank(db, decision=Decision.REVIEW, label="violence.gore")
-        (entry,) = add(db, bank, LOOK)
-        (hit,) = Lists().near(db, "default", turned(PDQ, 7)).hits
-        assert (hit.bank_id, hit.bank, hit.kind) == (bank.id, "known", BankKind.BLOCK)
-        assert (hit.decision, hit.label) == (Decision.REVIEW, "violence.gore")
-        assert (hit.entry_id, hit.match, hit.distance) == (entry, MatchKind.PDQ, 7)
-
-    def test_of_a_film_the_nearest_frame_is_told(self, db: Database) -> None:
-        bank = a_bank(db, distance=10)
-        (entry,) = add(db, bank, LOOK)
-        frames = [
-            Frame(1.0, turned(PDQ, 9)),
-            Frame(2.5, turned(PDQ, 3)),
-            Frame(3.0, PDQ, quality=49),
-            Frame(4.0, turned(PDQ, 3)),
-        ]
-        (hit,) = Lists().near_frames(db, "default", frames).hits
-        assert (hit.entry_id, hit.distance, hit.time_s) == (entry, 3, 2.5)
-        assert Lists().near_frames(db, "default", [Frame(1.0, turned(PDQ, 11))]).hits == ()
-
-    def test_threads_read_it_once_and_right(self, db: Database) -> None:
-        memory = Lists()
-        bank = a_bank(db)
-        added = add(db, bank, *(NewEntry(MatchKind.PDQ, f"{n:064x}") for n in range(300)))
-        found = together(lambda _: len(memory.near(db, "default", "0" * 64).hits), 6)
-        assert found == [len(added)] * 6
-
-    def test_what_is_renewed_again_and_again_does_not_fill_the_memory(
-        self, db: Database, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(listed, "SPARE", 4)
-        memory, bank = Lists(), a_bank(db)
-        for turn in range(1, 30):
-            (entry,) = add(db, bank, LOOK, expires=later(100 + turn))
-            assert self.near(memory, db) == [(entry, 0)]
-            (kept,) = memory._kept.values()
-            assert len(kept.index) <= 8
-
-    def test_what_has_expired_is_not_read(self, db: Database) -> None:
-        memory, bank = Lists(), a_bank(db)
-        add(db, bank, LOOK, expires=later(5))
-        assert memory.near(db, "default", PDQ, now=later(6)).hits == ()
-        (kept,) = memory._kept.values()
-        assert len(kept.index) == 0
-        (entry,) = add(db, bank, LOOK, now=later(7))
-        assert [hit.entry_id for hit in memory.near(db, "default", PDQ, now=later(8)).hits] == [
-            entry
-        ]
 
 
 def test_entries_are_found_by_value_of_either_kind(db: Database) -> None:

@@ -42,9 +42,12 @@ COMMANDS = [
     "keys|create",
     "keys|list",
     "keys|revoke",
+    "lists",
+    "lists|list",
+    "lists|import",
     "train|heads",
 ]
-GROUPS = ("weights", "keys", "train")
+GROUPS = ("weights", "keys", "lists", "train")
 
 
 @pytest.fixture

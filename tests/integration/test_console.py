@@ -412,7 +412,7 @@ def test_uploads_that_no_browser_shows_are_reviewed_like_any_other(
 def test_every_page_is_tidy_and_open_to_all(
     seat: Callable[..., Seat], client: httpx.Client, width: int, scheme: str, locale: str
 ) -> None:
-    item = sent(client, picture(30), data_id="x" * 200, source="/a/" + "y" * 200)["id"]
+    item = sent(client, picture(width), data_id="x" * 200, source="/a/" + "y" * 200)["id"]
     stranger = seat(width=width, color_scheme=scheme, locale=locale)
     check(stranger, "/sign-in")
     root = seat("root", width=width, color_scheme=scheme, locale=locale)
@@ -429,18 +429,29 @@ def test_every_page_is_tidy_and_open_to_all(
         "/account",
         "/users",
         "/audit",
+        "/export",
+        "/retention",
     ):
         check(root, path)
     root.go("/policies/lenient")
     with root.page.expect_navigation():
         root.page.get_by_role("button", name=re.compile("What would change|将有哪些")).click()
     check(root)
+    check(root, "/nothing")
+    assert "404" in root.wrong.pop()
     root.page.keyboard.press("?")
     expect(root.page.locator("#help")).to_be_visible()
     root.page.keyboard.press("Escape")
     root.go("/queue")
     root.press("n")
     check(root)
+    decided = root.item
+    root.page.keyboard.press("p")
+    expect(root.page.locator(".toast")).to_be_visible()
+    root.go("/export")
+    with root.page.expect_download() as download:
+        root.page.locator("form[method=post] .primary").click()
+    assert decided in download.value.path().read_text()
 
 
 def check(seat: Seat, path: str | None = None) -> None:

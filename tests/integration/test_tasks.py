@@ -20,7 +20,7 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import events, items, jobs, outbox, streams, uploads
+from moderation.store import events, items, jobs, list_expiry, outbox, streams, uploads
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
 from moderation.tasks.image import ImageRuntime, pack, run_image
@@ -327,6 +327,26 @@ def test_old_rows_are_deleted_now_and_then(db: Database, tmp_path: Path) -> None
     with db.begin() as connection:
         events.append(connection, tenant="t", kind="x", item_id=None, data={}, now=long_ago)
     assert sweeper.prune() == 0, "it looked a moment ago"
+
+
+def test_the_walk_through_entries_of_lists_goes_on_at_the_next_sweep(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        list_expiry.Step(0, "entry_1"),
+        list_expiry.Step(2, "entry_2"),
+        list_expiry.Step(0, None),
+    ]
+    begun: list[str] = []
+
+    def step(_db: Database, *, after: str) -> list_expiry.Step:
+        begun.append(after)
+        return steps[len(begun) - 1]
+
+    monkeypatch.setattr(list_expiry, "prune", step)
+    sweeper = Sweeper(db, Recorder(), Recorder(), load_settings(home=tmp_path))
+    assert [sweeper.prune() for _ in range(5)] == [0, 2, 0, 0, 0]
+    assert begun == ["", "entry_1", "entry_2"], "then it rests"
 
 
 HUNG = """

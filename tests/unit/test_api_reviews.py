@@ -193,5 +193,12 @@ def test_decisions_are_exported_as_a_labelled_set(gate: Gate) -> None:
     assert second["scores"] == {"porn.explicit": 0.6, "violence.gore": 0.1}
     assert second["still"] == f"/v1/items/{ids[1]}/derivatives/picture.webp"
     assert gate.client.get("/v1/reviews/export?since=2099-01-01T00:00:00Z").text == ""
+    some = gate.client.get("/v1/reviews/export?label=porn.explicit&action=pass").text
+    assert [json.loads(line)["item_id"] for line in some.splitlines()] == [ids[1]]
+    assert gate.client.get("/v1/reviews/export?action=escalate").status_code == 422
     acts = gate.client.get("/v1/audit?action=review.export").json()["acts"]
-    assert len(acts) == 2
+    assert [one["detail"] for one in acts] == [
+        {"action": "pass", "label": "porn.explicit"},
+        {"since": "2099-01-01T00:00:00+00:00"},
+        {},
+    ]

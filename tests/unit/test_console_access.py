@@ -240,3 +240,31 @@ def test_another_tenants_items_and_people_are_not_there(own: Gate) -> None:
 def test_a_part_of_a_page_leads_to_the_sign_in_as_a_whole(gate: Gate) -> None:
     answer = Browser(gate).get("/console/streams", **{"HX-Request": "true"})
     assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/console/sign-in")
+
+
+def test_the_gateways_front_leads_to_the_console(gate: Gate) -> None:
+    answer = Browser(gate).get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
+@pytest.mark.parametrize("path", ["nothing", "items", "queue/nothing", "sign-in/", "static/a/b"])
+def test_where_there_is_nothing_a_page_says_so_to_who_is_signed_in(
+    gate: Gate, people: dict[Role, Browser], path: str
+) -> None:
+    viewer = people[Role.VIEWER]
+    for answer in (viewer.get(f"/console/{path}"), viewer.post(f"/console/{path}")):
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "There is nothing at this address." in answer.text
+        assert 'href="/console/queue"' in answer.text
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    answer = Browser(gate).get(f"/console/{path}?a=b")
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/console/sign-in?then=/console/")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/consoles", "/v1/console/nothing"])
+def test_elsewhere_the_api_answers(gate: Gate, people: dict[Role, Browser], path: str) -> None:
+    answer = people[Role.ADMIN].get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["content-type"] == "application/problem+json"

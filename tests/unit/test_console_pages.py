@@ -53,7 +53,18 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-PAGES = ["/queue", "/items/{item}", "/streams", "/account", "/users", "/audit", "/queue?state=all"]
+PAGES = [
+    "/queue",
+    "/items/{item}",
+    "/streams",
+    "/account",
+    "/users",
+    "/audit",
+    "/export",
+    "/retention",
+    "/nothing",
+    "/queue?state=all",
+]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -65,7 +76,7 @@ def test_what_people_wrote_is_shown_as_text_on_every_page(gate: Gate, language: 
     admin.post("/console/views?source=x", {"name": SCRIPT[:40]})
     for path in PAGES:
         answer = admin.get(f"/console{path.format(item=item)}", **{"Accept-Language": language})
-        html = page(answer)
+        html = page(answer, 404 if path == "/nothing" else 200)
         for name, attributes in Elements(html).found:
             assert name != "script" or (attributes.get("src") or "").startswith("/console/static/")
             assert not any(key.startswith("on") for key in attributes), (path, attributes)

@@ -13,7 +13,7 @@ from moderation.settings import MAX_SOCKET_PATH, load_settings
 from workers import broker
 from workers.children import MAX_DELAY_S, restart_delay_s
 from workers.consumer import QuietCheck
-from workers.firststart import check_media, choose_port, lock_home
+from workers.firststart import announce, check_media, choose_port, lock_home
 from workers.process import EXIT_FAILED, worker_id
 
 
@@ -141,3 +141,13 @@ def test_the_broker_keeps_nothing_and_listens_on_its_socket_alone(tmp_path: Path
     assert options["--appendonly"] == "no"
     assert options["--maxmemory-policy"] == "noeviction"
     assert options["--unixsocket"] == str(tmp_path / "run" / "broker.sock")
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_serve_says_where_the_console_is_and_how_to_get_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], people: bool
+) -> None:
+    announce(load_settings(home=tmp_path, host="::1"), 8000, None, people=people)
+    said = capsys.readouterr().out.splitlines()
+    assert "The console is at http://[::1]:8000/console" in said
+    assert any("moderation users create" in line for line in said) is not people
