@@ -20,6 +20,7 @@ from api.deps import (
     FiguresLike,
     Gateway,
     ListenerLike,
+    NewestLike,
     ProducerLike,
     SourceCheck,
     Threads,
@@ -50,6 +51,7 @@ from api.routes import policies as policy_routes
 from moderation import __version__
 from moderation.blobs import open_blobs
 from moderation.live.figures import FigureStore
+from moderation.live.newest import NewestStore
 from moderation.live.source import plan
 from moderation.policy import choose_policy, load_policies
 from moderation.settings import Settings
@@ -73,6 +75,7 @@ class Broker:
     listener: Callable[[Settings], ListenerLike] = lambda settings: WakeListener(settings.redis)
     waker: Callable[[Settings], WakerLike] = lambda settings: Waker(settings.redis)
     figures: Callable[[Settings], FiguresLike] = lambda settings: FigureStore(settings.redis)
+    newest: Callable[[Settings], NewestLike] = lambda settings: NewestStore(settings.redis)
 
 
 def shown_source(url: str, settings: Settings) -> str:
@@ -111,6 +114,7 @@ def create_app(
             listener=broker.listener(settings),
             waker=broker.waker(settings),
             figures=broker.figures(settings),
+            newest=broker.newest(settings),
             policies=Policies(policies),
             keyring=Keyring(db, secret.get_secret_value() if secret else None),
             limiter=RateLimiter(settings.rate_limit_per_minute),
@@ -133,6 +137,7 @@ def create_app(
             gateway.producer.close()
             gateway.waker.close()
             gateway.figures.close()
+            gateway.newest.close()
             await run_sync(db.close)
 
     app = FastAPI(

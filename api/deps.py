@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from api.limits import RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from moderation.blobs import BlobStore
 from moderation.live.figures import Figures
+from moderation.live.newest import NewestFrame
 from moderation.settings import Settings
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
@@ -79,6 +80,18 @@ class FiguresLike(Protocol):
     def close(self) -> None: ...
 
 
+class NewestLike(Protocol):
+    """The newest frames of live streams (moderation.live.newest.NewestStore)."""
+
+    def captured(self, streams: Sequence[str]) -> Mapping[str, int]:
+        """When each was captured, in milliseconds UTC. Raises BrokerError."""
+
+    def read(self, stream: str) -> NewestFrame | None:
+        """Raises BrokerError."""
+
+    def close(self) -> None: ...
+
+
 class SourceCheck(Protocol):
     """Says how a live stream's URL is shown, without credentials (moderation.live.source)."""
 
@@ -126,6 +139,7 @@ class Gateway:
     listener: ListenerLike
     waker: WakerLike
     figures: FiguresLike
+    newest: NewestLike
     policies: Policies
     keyring: Keyring
     limiter: RateLimiter

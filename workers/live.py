@@ -22,12 +22,14 @@ from moderation.live.evidence import EvidenceKeeper
 from moderation.live.figures import FigureStore
 from moderation.live.follow import Follower, OnFrame
 from moderation.live.line import ScoreLine
+from moderation.live.newest import NewestStore
 from moderation.live.opened import UrlSource
 from moderation.live.owner import ROLE, Owner
 from moderation.live.proxy_thread import ProxyThread
 from moderation.live.reader import LiveFrame, ReaderOptions
 from moderation.live.slots import FrameBoard
 from moderation.live.supervise import Parts, Supervision
+from moderation.live.veiling import Veiling
 from moderation.live_queue import RedisLiveQueue
 from moderation.models.keys import input_keys
 from moderation.settings import Settings
@@ -92,12 +94,14 @@ def serve(settings: Settings, name: str) -> int:
             limits=ProbeLimits(max_pixels=settings.max_pixels),
             on_kept=waker.wake,
         )
+        veiling = Veiling(now)
         supervision = Supervision(
             Parts(
                 db=db,
                 owner=Owner(db, name, lease_s=settings.lease_seconds),
                 board=board,
                 keeper=keeper,
+                veiling=veiling,
                 follow=following(settings, proxy, ffmpeg, keys, folder, now),
                 tell=tell,
                 now=now,
@@ -128,7 +132,16 @@ def serve(settings: Settings, name: str) -> int:
             thread.start()
         figures = FigureStore(settings.redis)
         stack.callback(figures.close)
-        watch(supervision, stop, lambda: figures.write(name, supervision.figures(line)))
+        newest = NewestStore(settings.redis)
+        stack.callback(newest.close)
+        watch(
+            supervision,
+            stop,
+            (
+                lambda: figures.write(name, supervision.figures(line)),
+                lambda: newest.write(veiling.turn()),
+            ),
+        )
         # What this one gives back is for others: it takes nothing from now on.
         heartbeat.report("stopping", capacity=0)
         supervision.close()
@@ -140,10 +153,12 @@ def serve(settings: Settings, name: str) -> int:
         return EXIT_OK
 
 
-def watch(supervision: Supervision, stop: threading.Event, count: Callable[[], None]) -> None:
+def watch(
+    supervision: Supervision, stop: threading.Event, told: Sequence[Callable[[], None]]
+) -> None:
     """The main loop. A database or broker that is away is waited for: readers go on meanwhile.
-    count: writes down what was counted; raises ServiceError."""
-    turns = {supervision.turn: TURN_S, supervision.report: REPORT_S, count: REPORT_S}
+    told: each writes down what gateways are to know; raises ServiceError."""
+    turns = {supervision.turn: TURN_S} | dict.fromkeys((supervision.report, *told), REPORT_S)
     now = steady_utc()
     due = dict.fromkeys(turns, now())
     while not stop.wait(TICK_S):

@@ -21,6 +21,7 @@ from moderation.live.reader import LiveFrame
 from moderation.live.session import Session
 from moderation.live.slots import FrameBoard
 from moderation.live.thinning import ShortageChange
+from moderation.live.veiling import Veiling
 from moderation.store import events, stream_leases
 from moderation.store.codec import iso
 from moderation.store.engine import Database
@@ -46,6 +47,7 @@ class Parts:
     owner: Owner
     board: FrameBoard[LiveFrame]
     keeper: EvidenceKeeper
+    veiling: Veiling
     follow: Follow
     tell: Callable[[str], None]
     now: Callable[[], float]
@@ -102,6 +104,8 @@ class Supervision:
                 session = self._sessions.get(frame.stream)
             if session is None:
                 continue
+            if frame.peaks is not None and frame.frame is not None:
+                self._parts.veiling.seen(frame.stream, frame.captured_s, frame.frame.grey)
             try:
                 self._told(session, session.scored(frame))
             except ServiceError as error:
@@ -208,6 +212,7 @@ class Supervision:
         self._parts.keeper.finish(stream_id)
         if session.follower is not None:
             session.follower.close()
+        self._parts.veiling.forget(stream_id)
         with self._lock:
             self._sessions.pop(stream_id, None)
             self._gone_dropped += self._parts.board.remove(stream_id).dropped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from moderation.live.reader import LiveFrame
 from moderation.live.session import Session
 from moderation.live.slots import FrameBoard
 from moderation.live.supervise import SHORTAGE, Parts, Supervision
+from moderation.live.veiling import Veiling
 from moderation.live.watchdog import Changed, Watch
 from moderation.policy import Policy, Rule
 from moderation.store import alerts, events, fleet, stream_leases, streams
@@ -79,12 +80,14 @@ class Bench:
         self.told: list[str] = []
         self.owner = Owner(db, name, lease_s=LEASE_S)
         self.board: FrameBoard[LiveFrame] = FrameBoard(time.time, deadline_s=60.0)
+        self.veiling = Veiling(time.time)
         self.supervision = Supervision(
             Parts(
                 db=db,
                 owner=self.owner,
                 board=self.board,
                 keeper=cast(EvidenceKeeper, self.keeper),
+                veiling=self.veiling,
                 follow=self._follow,
                 tell=self.told.append,
                 now=time.time,
@@ -123,6 +126,22 @@ class Bench:
 @pytest.fixture
 def bench(db: Database) -> Bench:
     return Bench(db)
+
+
+def test_the_newest_scored_frame_of_what_is_watched_is_shown(bench: Bench) -> None:
+    row = bench.watch()
+    at = time.time()
+    peaks = {PORN: LabelScore(PORN, 0.1, "m@1")}
+    scored = Scored(row.id, at, peaks, None, live_frame(at))
+    late = Scored(row.id, at + 1, None, None, live_frame(at + 1))
+    elsewhere = Scored("stream_of_another", at, peaks, None, live_frame(at))
+    bench.supervision.results([scored, late, elsewhere])
+    assert {key: one.captured_ms for key, one in bench.veiling.turn().items()} == {
+        row.id: round(1000 * at)
+    }
+    bench.supervision.results([replace(scored, captured_s=at + 2)])
+    bench.supervision.close()
+    assert bench.veiling.turn() == {}
 
 
 def test_a_stream_is_taken_and_its_passage_alerted_once(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
 from api.app import Broker, create_app
-from api.deps import cached_counts, cached_workers
+from api.deps import NewestLike, cached_counts, cached_workers
 from moderation.blobs import BlobStore
 from moderation.errors import BrokerError
 from moderation.settings import Settings, load_settings
@@ -173,7 +173,7 @@ class Stack:
     `finish()` starts a thread that ends every published job through the store.
     """
 
-    def __init__(self, home: Path, **changes: object) -> None:
+    def __init__(self, home: Path, newest: NewestLike | None = None, **changes: object) -> None:
         self.settings: Settings = load_settings(
             **{"home": home, "bootstrap_key": KEY, "wait_default": 5.0, "backend": "fake"} | changes
         )
@@ -182,14 +182,14 @@ class Stack:
         self.producer = FakeProducer()
         self.listener = FakeListener()
         self.waker = FakeWaker(self.listener)
-        self.app: FastAPI = create_app(
-            self.settings,
-            broker=Broker(
-                producer=lambda _: self.producer,
-                listener=lambda _: self.listener,
-                waker=lambda _: self.waker,
-            ),
+        broker = Broker(
+            producer=lambda _: self.producer,
+            listener=lambda _: self.listener,
+            waker=lambda _: self.waker,
         )
+        if newest is not None:
+            broker = replace(broker, newest=lambda _: newest)
+        self.app: FastAPI = create_app(self.settings, broker=broker)
         self._thread: threading.Thread | None = None
         self._beating: threading.Thread | None = None
         self._closing = threading.Event()
@@ -328,11 +328,13 @@ def running(
     *,
     finish: bool = True,
     prepare: Callable[[Stack], None] | None = None,
+    newest: NewestLike | None = None,
     **changes: object,
 ) -> Iterator[Gate]:
     """An app in its lifespan. `finish`: with a thread that ends published jobs. `prepare` may
-    change the stack before it starts."""
-    stack = Stack(home, **changes)
+    change the stack before it starts. `newest`: frames of live streams; else those of a broker that
+    is away."""
+    stack = Stack(home, newest, **changes)
     if prepare is not None:
         prepare(stack)
     if finish:

@@ -26,6 +26,8 @@ from media import write
 from PIL import Image
 from served import KEY, Receiver, Served, descendants, free_port, until
 
+from moderation.live.newest import NewestStore
+from moderation.settings import load_settings
 from moderation.video.ffmpeg import program
 from tests.live_servers import LiveServer, publishing, rtsp_server
 from tests.servers import Missing
@@ -260,6 +262,7 @@ def test_a_passage_is_one_alert_within_seconds_by_every_protocol(
         for name, passage in passages.items():
             until(passage.closed, 60, f"{name}: closed\n{watched.served.tail()}")
             one_alert(passage)
+        newest_is_on_the_wall(watched, passages["rtmp"].stream_id)
         # When the film began is known of this one alone: the others start it, or are behind it.
         opened = passages["rtmp"].events.of("alert.opened")[0][1]["data"]
         assert abs(moment(opened["start"]) - (begun + CALM_S)) < 2.5
@@ -319,6 +322,19 @@ def the_clip_plays(watched: Watched, stream_id: str, folder: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def newest_is_on_the_wall(watched: Watched, stream_id: str) -> None:
+    """A frame of the last moments, of which nobody could tell what it shows."""
+    store = NewestStore(load_settings(home=watched.served.home).redis)
+    try:
+        found = store.read(stream_id)
+    finally:
+        store.close()
+    assert found is not None
+    assert abs(time.time() - found.captured_ms / 1000) < 20
+    pixels = np.asarray(Image.open(io.BytesIO(found.picture)).convert("RGB"), np.int16)
+    assert np.ptp(pixels, axis=2).max() <= 4
 
 
 def people_find_it(watched: Watched, stream_id: str) -> None:

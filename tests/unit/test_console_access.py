@@ -34,6 +34,7 @@ IDS = {
     "entry_id": "entry_" + "0" * 32,
     "name": "picture.webp",
     "token": "1-0",
+    "captured_ms": "1",
 }
 
 

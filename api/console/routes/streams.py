@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,9 +19,12 @@ from api.ingest import refuse_when_fetching_is_off
 from api.schemas.streams import StreamBody, StreamId
 from api.submitting import policy_named
 from api.watching import announced, create
-from moderation.errors import InputError
+from moderation.errors import BrokerError, InputError
 from moderation.store import alerts, items, streams
 from moderation.store.live_records import AlertRow, Desired, StreamChanges, StreamRow
+from moderation.types import StreamState
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=ConsoleRoute)
 
@@ -30,7 +34,8 @@ ALERTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A stream on the wall. still: of its newest alert that has a picture, blurred."""
+    """A stream on the wall. still: its newest frame while it is live, else of its newest alert that
+    has a picture; veiled."""
 
     stream: StreamRow
     alerts: list[AlertRow]
@@ -95,9 +100,24 @@ def _tiles(gateway: Gateway, who: Visitor, cursor: str | None) -> tuple[list[Til
         key: links.media(who, key, f"{views.worst_frame(item)}-blur.webp")
         for key, item in known.items()
     }
-    return [_tile(row, found[row.id], stills) for row in page.streams], page.next_cursor
+    newest = _newest(gateway, who, page.streams)
+    tiles = [_tile(row, found[row.id], stills, newest.get(row.id)) for row in page.streams]
+    return tiles, page.next_cursor
 
 
-def _tile(row: StreamRow, latest: list[AlertRow], stills: Mapping[str, str]) -> Tile:
-    pictures = (stills.get(one.item_id or "") for one in latest)
+def _newest(gateway: Gateway, who: Visitor, rows: Sequence[StreamRow]) -> dict[str, str]:
+    """Addresses of the newest frames of those that are live."""
+    live = [row.id for row in rows if row.state is StreamState.LIVE]
+    try:
+        captured = gateway.newest.captured(live)
+    except BrokerError as error:
+        log.info("the wall shows alerts alone: %s", error)
+        return {}
+    return {key: links.newest(who, key, captured_ms) for key, captured_ms in captured.items()}
+
+
+def _tile(
+    row: StreamRow, latest: list[AlertRow], stills: Mapping[str, str], newest: str | None
+) -> Tile:
+    pictures = (newest, *(stills.get(one.item_id or "") for one in latest))
     return Tile(row, latest, next((one for one in pictures if one is not None), None))
