@@ -80,6 +80,12 @@ def postgres_server() -> Iterator[servers.Postgres]:
 
 
 @pytest.fixture(scope="session")
+def shared_database(postgres_server: servers.Postgres) -> str:
+    """URL of the database that tests have one after the other, emptied between them."""
+    return postgres_server.new_database(template="migrated")
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[servers.Redis]:
     """The system's Redis, shared: keep to databases or keys of your own."""
     yield from _running(servers.redis_server())
@@ -111,9 +117,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield migrated(url)
         return
     server: servers.Postgres = request.getfixturevalue("postgres_server")
-    url = server.new_database(template="migrated")
+    url = request.getfixturevalue("shared_database")
     yield url
-    server.drop(url)
+    server.empty(url, keep="alembic_version")
 
 
 @pytest.fixture

@@ -105,6 +105,29 @@ class Postgres:
         name = url.partition("/")[2].partition("?")[0].rpartition("/")[2]
         self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def empty(self, url: str, *, keep: str) -> None:
+        """Makes a database as new: no rows but those of the table `keep`, and ids from 1. Far
+        quicker than another copy of the template. Whoever is still connected is thrown out."""
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> %s",
+                [keep],
+            ).fetchall()
+            # Without a look at foreign keys.
+            words = ["SET session_replication_role = replica"]
+            words += [f'DELETE FROM "{name}"' for (name,) in tables]  # noqa: S608
+            connection.execute("; ".join(words))  # type: ignore[call-overload]
+            connection.execute(
+                "SELECT setval(format('%I', sequencename)::regclass, 1, false) FROM pg_sequences"
+                " WHERE schemaname = 'public' AND last_value IS NOT NULL"
+            )
+
     def sql(self, statement: str) -> None:
         import psycopg
 

@@ -84,7 +84,7 @@ async def list_versions(gateway: GatewayDep, key: ReadKey, policy_id: PolicyId) 
     summary="Publish a version of a policy",
     status_code=201,
     response_model=None,
-    responses={201: shapes.published(), **problems(*KEYED, 409, 413, 415)},
+    responses={201: shapes.published(), **problems(*KEYED, 404, 409, 413, 415)},
     openapi_extra=shapes.PUBLISH,
 )
 async def publish_version(

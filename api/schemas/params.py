@@ -148,8 +148,8 @@ Cursor = Annotated[
 
 
 def told(value: Any) -> Any:
-    """Only RFC 3339 (pydantic alone would read "1" as a second of 1970)."""
-    if isinstance(value, str) and not RFC3339.fullmatch(value):
+    """Only RFC 3339 (pydantic alone would read 1 and "1" as a second of 1970)."""
+    if value is not None and not (isinstance(value, str) and RFC3339.fullmatch(value)):
         raise ValueError("should be a time such as 2026-01-31T12:00:00Z")
     return value
 

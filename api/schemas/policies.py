@@ -24,7 +24,13 @@ Note = Annotated[str, Field(min_length=1, max_length=MAX_NOTE, pattern=TEXT)]
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RuleBody(Rule):
+    """A rule as a caller tells it: a number is no text, and no truth."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class Draft(Body):
@@ -33,10 +39,11 @@ class Draft(Body):
     summary: str = Field(default="", max_length=500)
     mode: Literal["live", "shadow"] = "live"
     on_failure: Decision = Decision.REVIEW
-    rules: list[Rule] = Field(min_length=1, max_length=200)
+    rules: list[RuleBody] = Field(min_length=1, max_length=200)
 
     def values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in Draft.model_fields}
+        told = {name: getattr(self, name) for name in Draft.model_fields}
+        return told | {"rules": [rule.model_dump() for rule in self.rules]}
 
 
 class PublishBody(Draft):
