@@ -47,6 +47,7 @@ class QueueFilter(BaseModel):
     min_score: Score = None
     max_score: Score = None
     escalated: bool | None = None
+    audit: bool | None = None
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Self:
@@ -86,6 +87,7 @@ class QueueFilter(BaseModel):
             until=self.until,
             scores=(self.min_score or 0.0, high) if bounded else None,
             escalated=self.escalated,
+            audit=self.audit,
         )
 
 

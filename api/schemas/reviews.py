@@ -53,14 +53,16 @@ class _Answer(BaseModel):
 
 
 class Review(_Answer):
-    """An item that needs a person, or did. `label`, `score`: of its gravest reason. `claimed_by`:
-    whoever has it, until `claim_until`."""
+    """An item that needs a person, or did. `label`, `score`: of its gravest reason. `audit`: it was
+    passed, and drawn for people to look at all the same. `claimed_by`: whoever has it, until
+    `claim_until`."""
 
     item_id: str
     state: Literal["open", "decided", "settled"]
     label: str | None = None
     score: float | None = None
     escalated: bool
+    audit: bool
     claimed_by: str | None = None
     claim_until: datetime | None = None
     created: datetime
@@ -73,6 +75,7 @@ class Review(_Answer):
             label=row.label,
             score=row.score,
             escalated=row.escalated,
+            audit=row.audit,
             claimed_by=row.claimed_by,
             claim_until=row.claim_until,
             created=row.created,
@@ -89,11 +92,13 @@ class ReviewPage(_Answer):
 
 
 class ReviewCounts(_Answer):
-    """What waits. `by_label`: under `` what nothing was scored of."""
+    """What waits. `by_label`: under `` what nothing was scored of. `audits`: passes that were drawn
+    to be looked at, in no other number."""
 
     open: int
     escalated: int
     mine: int
+    audits: int
     by_label: dict[str, int]
     oldest: datetime | None = None
 
@@ -103,6 +108,7 @@ class ReviewCounts(_Answer):
             open=found.open,
             escalated=found.escalated,
             mine=found.mine,
+            audits=found.audits,
             by_label=dict(found.by_label),
             oldest=found.oldest,
         )
@@ -212,6 +218,7 @@ _REVIEW: Final[dict[str, Any]] = {
     "label": "violence.weapon",
     "score": 0.975,
     "escalated": False,
+    "audit": False,
     "claimed_by": None,
     "claim_until": None,
     "created": "2026-01-31T12:00:00Z",
@@ -258,6 +265,7 @@ def counts() -> dict[str, Any]:
         "open": 12,
         "escalated": 1,
         "mine": 2,
+        "audits": 30,
         "by_label": {"violence.weapon": 12},
         "oldest": "2026-01-31T12:00:00Z",
     }
