@@ -80,14 +80,15 @@ def scores_of(db: Database, what: Shown) -> tuple[PackedScores, ...]:
                 .scalar_subquery()
             )
             rows = connection.execute(_scores(scores.c.job_id == newest)).mappings().all()
-    return tuple(_packed(row) for row in rows)
+    return tuple(packed(row) for row in rows)
 
 
 def _scores(condition: Any) -> Select[Any]:
     return select(scores).where(condition).order_by(scores.c.models)
 
 
-def _packed(row: RowMapping) -> PackedScores:
+def packed(row: RowMapping) -> PackedScores:
+    """The scores of a row. Every reader of stored scores comes by here."""
     return PackedScores(
         labels=tuple(row["labels"]),
         models=tuple(row["models"].split(",")),
