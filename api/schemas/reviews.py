@@ -167,7 +167,8 @@ class Decisions(_Answer):
 
 class Example(_Answer):
     """An item that a person decided. `flagged`, `scores`, `policy`, `models`: of the verdict before
-    the decision. `still`: path of a picture of it; `film`: of a video's proxy."""
+    the decision. `audit`: it was drawn by lot from what the policy passed. `still`: path of a
+    picture of it; `film`: of a video's proxy."""
 
     item_id: str
     sha256: str
@@ -184,6 +185,7 @@ class Example(_Answer):
     policy: str
     models: list[str]
     created: datetime
+    audit: bool
     still: str
     film: str | None
 
@@ -207,6 +209,7 @@ class Example(_Answer):
             policy=row.policy,
             models=list(row.models),
             created=row.created,
+            audit=row.audit,
             still=f"{base}/frame-0.webp" if is_film else f"{base}/picture.webp",
             film=f"{base}/proxy.mp4" if is_film else None,
         )
@@ -283,6 +286,7 @@ def export() -> dict[str, Any]:
         "labels": {"violence.weapon": "confirmed"},
         "flagged": ["violence.weapon"],
         "scores": {"violence.weapon": 0.975},
+        "audit": False,
         "still": f"/v1/items/{ITEM}/derivatives/picture.webp",
     }
     content = {LINES: {"schema": {"type": "string"}, "example": f"{json.dumps(line)}\n"}}

@@ -20,10 +20,12 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import events, items, jobs, outbox, streams, uploads
+from moderation.store import events, items, jobs, outbox, reviews, streams, uploads
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
+from moderation.store.review_records import ReviewFilter
 from moderation.tasks.image import ImageRuntime, pack, run_image
+from moderation.tasks.lot import Lot
 from moderation.tasks.messages import DELIVER, IMAGE, JobMessage
 from moderation.tasks.sweep import Sweeper
 from moderation.types import (
@@ -156,6 +158,15 @@ def test_a_job_ends_once_and_then_wakes(db: Database, blobs: BlobStore) -> None:
     assert run_image(job_id, ready) is None, "the message came twice"
     assert recorder.woken == [job_id]
     assert len(outbox.due_callbacks(db)) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_drawn_pass_waits_for_people_too(db: Database, blobs: BlobStore, share: float) -> None:
+    ready = runtime(db, blobs, Recorder(), lambda: PASSED)
+    job_id = submit(db, blobs)
+    assert run_image(job_id, replace(ready, lot=Lot(share, b"secret"))) is JobState.DONE
+    found = reviews.queue(db, DEFAULT_TENANT, ReviewFilter()).rows
+    assert [row.audit for row in found] == [True] * int(share)
 
 
 def test_a_job_without_callback_sends_none(db: Database, blobs: BlobStore) -> None:
