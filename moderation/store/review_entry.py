@@ -18,7 +18,7 @@ from moderation.types import Decision, Reason, Status, Verdict
 RISK: Final = timedelta(hours=8)
 """What is certain to be bad, or was not looked at, comes before what waits for so much longer."""
 AUDIT_RANK: Final = 100
-"""Rank of a pass that was drawn for an audit: behind all that needs a person."""
+"""Rank of a pass that waits for an audit alone: behind all that needs a person."""
 
 
 def passed_by_policy(verdict: Verdict) -> bool:

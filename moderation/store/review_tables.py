@@ -81,7 +81,7 @@ review = Table(
     # With all that `reviews.counts` reads behind the order.
     Index(
         "ix_review_label",
-        *("tenant", "state", "label", "rank", "due", "item_id", "escalated", "created", "audit"),
+        *("tenant", "state", "label", "rank", "due", "item_id", "escalated", "created"),
     ),
     # Few among many: the queue of audits alone, and what came of them.
     Index(

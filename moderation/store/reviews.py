@@ -80,32 +80,31 @@ def counts(db: Database, tenant: str, actor: str, *, now: datetime | None = None
     """Raises StoreError."""
     moment = clock(now)
     is_open = (review.c.tenant == tenant, review.c.state == ReviewState.OPEN.value)
-    # Not by a group of their own: an index has the labels in order, and no sort is needed.
-    alone = and_(review.c.audit.is_(True), review.c.escalated.is_(False))
     by_label = (
         select(
             review.c.label,
             func.count().label("n"),
-            func.sum(case((alone, 1), else_=0)).label("audits"),
             func.sum(case((review.c.escalated, 1), else_=0)).label("escalated"),
-            func.min(case((alone, None), else_=review.c.created)).label("oldest"),
+            func.min(review.c.created).label("oldest"),
         )
-        .where(*is_open)
+        # By the rank, which the index of labels has: an audit that was escalated has another.
+        .where(*is_open, review.c.rank < AUDIT_RANK)
         .group_by(review.c.label)
     )
+    for_audit = (*is_open, review.c.audit.is_(True), review.c.rank == AUDIT_RANK)
     # By the actor alone, who is of one tenant: SQLite would else walk all that is open.
     mine = (review.c.claimed_by == actor, review.c.claim_until > moment)
     with db.connect() as connection:
         rows = connection.execute(by_label).all()
         claimed = connection.execute(select(func.count()).where(*mine)).scalar_one()
-    waits = {row.label or "": row.n - row.audits for row in rows}
+        audits = connection.execute(select(func.count()).where(*for_audit)).scalar_one()
     return QueueCounts(
-        open=sum(waits.values()),
+        open=sum(row.n for row in rows),
         escalated=sum(row.escalated for row in rows),
         mine=claimed,
-        by_label={label: number for label, number in waits.items() if number},
-        oldest=min((row.oldest for row in rows if row.oldest is not None), default=None),
-        audits=sum(row.audits for row in rows),
+        by_label={row.label or "": row.n for row in rows},
+        oldest=min((row.oldest for row in rows), default=None),
+        audits=audits,
     )
 
 

@@ -19,9 +19,6 @@ def upgrade() -> None:
         "audit", sa.Boolean(), nullable=False, server_default=sa.false()
     )
     op.add_column("review", column)
-    op.drop_index("ix_review_label", "review")
-    label = ["tenant", "state", "label", "rank", "due", "item_id", "escalated", "created", "audit"]
-    op.create_index("ix_review_label", "review", label, unique=False)
     op.create_index(
         "ix_review_audit",
         "review",
