@@ -1,8 +1,9 @@
 """The console's pages over a full database: python -m benchmarks.console [--items N]
 
-Fills SQLite, and PostgreSQL where it is installed, with items of which half wait for a person, then
-asks a real gateway for the queue under every filter, and decides one item after the other. Prints
-the median and the 95th percentile of what a browser waits for; pictures are not made.
+Fills SQLite, and PostgreSQL where it is installed, with items of 35 days of which half wait for a
+person, then asks a real gateway for the queue under every filter, for insight, and decides one item
+after the other. Prints the median and the 95th percentile of what a browser waits for; pictures are
+not made.
 """
 
 from __future__ import annotations
@@ -21,27 +22,37 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import insert, text
+from sqlalchemy import Connection, insert, text
 
 from benchmarks.machine import machine
 from benchmarks.server import serving
 from moderation.ids import new_id
+from moderation.packed_scores import PackedScores
 from moderation.policy import Policy, load_policies
 from moderation.store import accounts
-from moderation.store.codec import dump_verdict
+from moderation.store.codec import dump_verdict, load_verdict
+from moderation.store.ending import OpenJob, store_results
 from moderation.store.engine import Database, migrate, open_database
 from moderation.store.policies import keep_policy
-from moderation.store.review_entry import source_key
+from moderation.store.records import Finished, JobState
+from moderation.store.review_entry import AUDIT_RANK, source_key
 from moderation.store.review_records import Role
 from moderation.store.review_tables import review
 from moderation.store.tables import item, job, media, verdict
-from moderation.types import Coverage, Decision, Reason, Status, Verdict
+from moderation.types import Coverage, Decision, LabelScore, Reason, Status, Verdict
 from tests import servers
 
 PASSWORD = "only for benchmarks"  # noqa: S105
 LABELS = ("violence.weapon", "violence.fire", "porn.explicit", "smoking.smoking", "violence.fight")
 BATCH = 5000
 TIMES = 25
+SPAN = timedelta(days=35)
+
+
+def _day(ago: int) -> str:
+    return f"{datetime.now(UTC) - timedelta(days=ago):%Y-%m-%d}"
+
+
 FILTERS = {
     "the queue": "",
     "label": "label=porn.explicit",
@@ -54,10 +65,12 @@ FILTERS = {
     "policy": "policy=default@4",
     "policy that is not there": "policy=nobodys@1",
     "sha256": f"sha256={'0' * 64}",
-    "time": "since=2026-01-02&until=2026-01-03",
+    "time": f"since={_day(20)}&until={_day(19)}",
     "time that is to come": "since=2099-01-01",
     "score that nothing has": "min_score=1",
     "escalated": "escalated=true",
+    "audits": "audit=true",
+    "no audits": "audit=false",
     "label, source, score": "label=violence.fire&source=feed-3&min_score=0.9",
     "decided": "state=decided",
     "decided, blocked": "state=decided&decision=block",
@@ -108,6 +121,9 @@ def measure(name: str, url: str, home: Path, items: int) -> None:
         assert client.post("/console/sign-in", data=form).status_code == 303
         for what, query in FILTERS.items():
             row(what, lambda query=query: page(client, f"/console/queue?{query}"))  # type: ignore[misc]
+        for days in (7, 90):
+            address = f"/console/insight?days={days}"
+            row(f"insight, {days} days", lambda at=address: page(client, at))  # type: ignore[misc]
         decide(client)
 
 
@@ -154,15 +170,19 @@ def page(client: httpx.Client, path: str) -> str:
 
 
 def fill(db: Database, items: int) -> None:
-    """Half of them wait, three in ten were decided, and two in ten passed by themselves."""
+    """Half of them wait, three in ten were decided, and two in ten passed by themselves, of which
+    every tenth waits for an audit."""
     chance = random.Random(7)  # noqa: S311
     policy = load_policies()["default"]
-    begun = datetime(2026, 1, 1, tzinfo=UTC)
+    begun = datetime.now(UTC) - SPAN
     with db.begin() as connection:
         policy_id = keep_policy(connection, "default", policy, begun)
     for start in range(0, items, BATCH):
         numbers = range(start, min(items, start + BATCH))
-        rows = [one(chance, number, policy, policy_id, begun) for number in numbers]
+        rows = [
+            one(chance, number, policy, policy_id, begun + SPAN * (number / items))
+            for number in numbers
+        ]
         with db.begin() as connection:
             for table, name in (
                 (media, "media"),
@@ -174,6 +194,8 @@ def fill(db: Database, items: int) -> None:
                 made = [row[name] for row in rows if name in row]
                 if made:
                     connection.execute(insert(table), made)
+            for row in rows:
+                keep_scores(connection, row, chance)
         if sys.stderr.isatty():
             print(f"\r{numbers.stop:,} items", end="", file=sys.stderr)
     with db.begin() as connection:
@@ -185,11 +207,10 @@ def fill(db: Database, items: int) -> None:
 
 
 def one(
-    chance: random.Random, number: int, policy: Policy, policy_id: str, begun: datetime
+    chance: random.Random, number: int, policy: Policy, policy_id: str, created: datetime
 ) -> dict[str, dict[str, Any]]:
     """The rows of one item, by table."""
     media_id, item_id, job_id = new_id("media"), new_id("item"), new_id("job")
-    created = begun + timedelta(seconds=number)
     label, score = chance.choice(LABELS), round(chance.random(), 4)
     kind = "video" if chance.random() < 0.2 else "image"
     what = chance.choices(("open", "decided", None), (5, 3, 2))[0]
@@ -241,9 +262,42 @@ def one(
             "score": score,
             "source_key": source_key(body.source),
             "escalated": chance.random() < 0.01,
+            "audit": False,
             "updated": created,
         }
+    elif chance.random() < 0.1:
+        rows["review"] = base | {"item_id": item_id, "state": "open", "rank": AUDIT_RANK}
+        rows["review"] |= {"due": created, "label": None, "score": None, "escalated": False}
+        rows["review"] |= {"source_key": source_key(body.source), "audit": True}
+        rows["review"] |= {"updated": created}
     return rows
+
+
+def keep_scores(
+    connection: Connection, rows: dict[str, dict[str, Any]], chance: random.Random
+) -> None:
+    """A row of scores: of a picture one view, of a film a minute."""
+    made, job_row, media_row = rows["verdict"], rows["job"], rows["media"]
+    held = OpenJob(
+        id=job_row["id"],
+        item_id=job_row["item_id"],
+        tenant="default",
+        media_id=media_row["id"],
+        state=JobState.DONE,
+        attempt=1,
+        cancel_requested=False,
+        policy_version=job_row["policy_version"],
+        callback_url=None,
+        source=None,
+        data_id=None,
+    )
+    moments = [
+        (float(second), {x: LabelScore(x, chance.random() ** 4, "scenes@2") for x in LABELS})
+        for second in range(60 if media_row["kind"] == "video" else 1)
+    ]
+    verdict_ = load_verdict(made["body"])
+    packed = PackedScores.of(moments, verdict_.models)
+    store_results(connection, held, Finished(verdict_, packed), made["created"])
 
 
 if __name__ == "__main__":

@@ -165,7 +165,16 @@ class Settings(BaseSettings):
     sampling_secret: SecretStr | None = Field(
         default=None,
         description="nobody who does not know it can tell which moments of a video are looked "
-        "at; made in HOME when unset",
+        "at, nor which passes are audited; made in HOME when unset: machines that audit want the "
+        "same",
+    )
+    audit_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="part of what the policy passes, drawn by lot, that people look at as well, to "
+        "learn what is missed; the verdict does not wait for them. The same in every process",
     )
 
     # inference

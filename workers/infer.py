@@ -26,6 +26,7 @@ from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.image import ImageRuntime, run_image
 from moderation.tasks.live import LiveScoring
+from moderation.tasks.lot import Lot
 from moderation.tasks.messages import IMAGE, INFER, SCORE
 from moderation.tasks.score import ScoreRuntime
 from moderation.tasks.scoring import Scoring
@@ -93,6 +94,7 @@ def serve(settings: Settings, owner: str) -> int:
             device=scorer.device,
             lease_s=settings.lease_seconds,
             max_attempts=settings.max_attempts,
+            lot=Lot.from_settings(settings),
         )
         scoring = ScoreRuntime(
             db=db,

@@ -72,6 +72,7 @@ class QueueFilter(_Filter):
     min_score: Score = None
     max_score: Score = None
     escalated: bool | None = None
+    audit: bool | None = None
 
     @property
     def narrowed(self) -> int:
@@ -95,6 +96,7 @@ class QueueFilter(_Filter):
             until=self.until,
             scores=(self.min_score or 0.0, high) if bounded else None,
             escalated=self.escalated,
+            audit=self.audit,
         )
 
 

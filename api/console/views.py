@@ -35,6 +35,7 @@ class Card:
     created: datetime
     source: str | None
     escalated: bool
+    audit: bool
     claimed_by: str | None
     mine: bool
 
@@ -90,6 +91,7 @@ def card(
         created=row.created,
         source=item.source,
         escalated=row.escalated,
+        audit=row.audit,
         claimed_by=names.get(row.claimed_by or "", row.claimed_by) if held else None,
         mine=held and row.claimed_by == who.account.id,
     )

@@ -57,6 +57,7 @@ def asked(
     min_score: Score = None,
     max_score: Score = None,
     escalated: bool | None = None,
+    audit: bool | None = None,
 ) -> ReviewFilter:
     """The filter that a request names; all parts must hold."""
     bounded = min_score is not None or max_score is not None
@@ -74,6 +75,7 @@ def asked(
         until=until,
         scores=(min_score or 0.0, 1.0 if max_score is None else max_score) if bounded else None,
         escalated=escalated,
+        audit=audit,
     )
 
 
@@ -94,7 +96,8 @@ async def list_reviews(
     after: After = None,
 ) -> Response:
     """In the order in which people should look: urgent ones first, then by age, where what is
-    likely to be bad counts as older. `state=decided` lists what people have done."""
+    likely to be bad counts as older; passes that were drawn for an audit come last.
+    `state=decided` lists what people have done."""
     found = await in_thread(reviews.queue, gateway.db, key.tenant, flt, limit=limit, after=after)
     rows = [Review.of(row) for row in found.rows]
     return _json(ReviewPage(reviews=rows, next_after=found.next_after))

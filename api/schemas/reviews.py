@@ -65,14 +65,16 @@ class _Answer(BaseModel):
 
 
 class Review(_Answer):
-    """An item that needs a person, or did. `label`, `score`: of its gravest reason. `claimed_by`:
-    whoever has it, until `claim_until`."""
+    """An item that needs a person, or did. `label`, `score`: of its gravest reason. `audit`: it was
+    passed, and drawn for people to look at all the same. `claimed_by`: whoever has it, until
+    `claim_until`."""
 
     item_id: str
     state: Literal["open", "decided", "settled"]
     label: str | None = None
     score: float | None = None
     escalated: bool
+    audit: bool
     claimed_by: str | None = None
     claim_until: datetime | None = None
     created: datetime
@@ -85,6 +87,7 @@ class Review(_Answer):
             label=row.label,
             score=row.score,
             escalated=row.escalated,
+            audit=row.audit,
             claimed_by=row.claimed_by,
             claim_until=row.claim_until,
             created=row.created,
@@ -101,11 +104,13 @@ class ReviewPage(_Answer):
 
 
 class ReviewCounts(_Answer):
-    """What waits. `by_label`: under `` what nothing was scored of."""
+    """What waits. `by_label`: under `` what nothing was scored of. `audits`: passes that were drawn
+    to be looked at, in no other number."""
 
     open: int
     escalated: int
     mine: int
+    audits: int
     by_label: dict[str, int]
     oldest: datetime | None = None
 
@@ -115,6 +120,7 @@ class ReviewCounts(_Answer):
             open=found.open,
             escalated=found.escalated,
             mine=found.mine,
+            audits=found.audits,
             by_label=dict(found.by_label),
             oldest=found.oldest,
         )
@@ -173,7 +179,8 @@ class Decisions(_Answer):
 
 class Example(_Answer):
     """An item that a person decided. `flagged`, `scores`, `policy`, `models`: of the verdict before
-    the decision. `still`: path of a picture of it; `film`: of a video's proxy."""
+    the decision. `audit`: it was drawn by lot from what the policy passed. `still`: path of a
+    picture of it; `film`: of a video's proxy."""
 
     item_id: str
     sha256: str
@@ -190,6 +197,7 @@ class Example(_Answer):
     policy: str
     models: list[str]
     created: datetime
+    audit: bool
     still: str
     film: str | None
 
@@ -213,6 +221,7 @@ class Example(_Answer):
             policy=row.policy,
             models=list(row.models),
             created=row.created,
+            audit=row.audit,
             still=f"{base}/frame-0.webp" if is_film else f"{base}/picture.webp",
             film=f"{base}/proxy.mp4" if is_film else None,
         )
@@ -224,6 +233,7 @@ _REVIEW: Final[dict[str, Any]] = {
     "label": "violence.weapon",
     "score": 0.975,
     "escalated": False,
+    "audit": False,
     "claimed_by": None,
     "claim_until": None,
     "created": "2026-01-31T12:00:00Z",
@@ -270,6 +280,7 @@ def counts() -> dict[str, Any]:
         "open": 12,
         "escalated": 1,
         "mine": 2,
+        "audits": 30,
         "by_label": {"violence.weapon": 12},
         "oldest": "2026-01-31T12:00:00Z",
     }
@@ -287,6 +298,7 @@ def export() -> dict[str, Any]:
         "labels": {"violence.weapon": "confirmed"},
         "flagged": ["violence.weapon"],
         "scores": {"violence.weapon": 0.975},
+        "audit": False,
         "still": f"/v1/items/{ITEM}/derivatives/picture.webp",
     }
     content = {LINES: {"schema": {"type": "string"}, "example": f"{json.dumps(line)}\n"}}

@@ -14,7 +14,7 @@ from moderation.store.codec import clock, load_verdict
 from moderation.store.ending import OpenJob, announce, lock_job, put_in_force
 from moderation.store.engine import Database
 from moderation.store.listed import version_of
-from moderation.store.review_entry import source_key
+from moderation.store.review_entry import passed_by_policy, rank_of, source_key
 from moderation.store.review_records import (
     Action,
     Choice,
@@ -123,9 +123,9 @@ def undo(
         if not escalated:
             lists = version_of(connection, tenant)
             put_in_force(connection, known.job, before, moment, lists=lists)
-        state = ReviewState.OPEN if before.decision is Decision.REVIEW else ReviewState.SETTLED
-        if before.decided_by == "person":
-            state = ReviewState.DECIDED
+        entry = lock(connection, tenant, row["item_id"])
+        audit = entry is not None and entry.audit
+        state = state_before(before, audit=audit)
         connection.execute(
             update(review)
             .where(review.c.item_id == row["item_id"])
@@ -134,7 +134,7 @@ def undo(
                 claimed_by=actor,
                 claimed=moment,
                 claim_until=moment + CLAIM,
-                **_rank(connection, known.job, escalated=escalated),
+                **_rank(connection, known.job, escalated=escalated, audit=audit),
                 updated=moment,
             )
         )
@@ -165,6 +165,15 @@ def count(db: Database, tenant: str, actor: str, *, since: datetime) -> int:
     )
     with db.connect() as connection:
         return int(connection.execute(query).scalar_one())
+
+
+def state_before(before: Verdict, *, audit: bool) -> ReviewState:
+    """What an item is to the queue once a decision is taken back, and the verdict before it holds
+    again. audit: it was drawn from the passes, and waits as such. Pure."""
+    if before.decided_by == "person":
+        return ReviewState.DECIDED
+    waits = before.decision is Decision.REVIEW or (audit and passed_by_policy(before))
+    return ReviewState.OPEN if waits else ReviewState.SETTLED
 
 
 def judged(before: Verdict, choice: Choice) -> Verdict:
@@ -251,17 +260,16 @@ def _close(
     if escalated:
         values["rank"] = ESCALATED
     row = {"item_id": held.item_id, "tenant": tenant, "rank": 0, "due": now, "created": now}
-    row["source_key"] = source_key(held.source)
+    row |= {"source_key": source_key(held.source), "audit": False}
     if not insert_new(connection, review, row | values, ["item_id"]):
         connection.execute(update(review).where(review.c.item_id == held.item_id).values(values))
 
 
-def _rank(connection: Connection, held: OpenJob, *, escalated: bool) -> dict[str, Any]:
+def _rank(connection: Connection, held: OpenJob, *, escalated: bool, audit: bool) -> dict[str, Any]:
     """Where an item is in the queue that was escalated by mistake."""
     if not escalated:
         return {}
-    query = select(job.c.priority).where(job.c.id == held.id)
-    return {"rank": -connection.execute(query).scalar_one(), "escalated": False}
+    return {"rank": rank_of(connection, held.id, audit=audit), "escalated": False}
 
 
 def _seconds(connection: Connection, item_id: str, now: datetime) -> float | None:

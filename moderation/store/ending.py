@@ -118,9 +118,10 @@ def end_job(
     now: datetime,
     *,
     error: str | None = None,
+    drawn: bool = False,
 ) -> None:
     """Ends a locked job: its state, verdict, callback and event; its chunks go. Nothing may
-    follow it in the transaction but its commit."""
+    follow it in the transaction but its commit. drawn: as in `put_in_force`."""
     connection.execute(
         update(job)
         .where(job.c.id == held.id)
@@ -135,12 +136,20 @@ def end_job(
     )
     connection.execute(delete(outbox).where(outbox.c.job_id == held.id, outbox.c.kind == "task"))
     connection.execute(delete(chunk).where(chunk.c.job_id == held.id))
-    record_verdict(connection, held, verdict, now)
+    record_verdict(connection, held, verdict, now, drawn=drawn)
 
 
-def record_verdict(connection: Connection, held: OpenJob, verdict: Verdict, now: datetime) -> None:
-    """Appends a verdict, puts it in force, and announces it by callback and event."""
-    put_in_force(connection, held, verdict, now)
+def record_verdict(
+    connection: Connection,
+    held: OpenJob,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    drawn: bool = False,
+) -> None:
+    """Appends a verdict, puts it in force, and announces it by callback and event. drawn: as in
+    `put_in_force`."""
+    put_in_force(connection, held, verdict, now, drawn=drawn)
     announce(connection, held, verdict, now)
 
 
@@ -151,10 +160,11 @@ def put_in_force(
     now: datetime,
     *,
     lists: int | None = None,
+    drawn: bool = False,
 ) -> int:
     """Appends a verdict and puts it in force: lists filter by it, and the queue of people has the
     item, or not. Its number. To be announced in the same transaction. lists: their version, where a
-    person decides."""
+    person decides. drawn: people look at it for an audit, should the policy have passed it."""
     number: int = connection.execute(
         insert(verdicts).returning(verdicts.c.id),
         {
@@ -185,7 +195,7 @@ def put_in_force(
         )
     )
     if verdict.decided_by != "person":
-        note_verdict(connection, held.tenant, held.item_id, held.id, verdict, now)
+        note_verdict(connection, held.tenant, held.item_id, held.id, verdict, now, drawn=drawn)
     return number
 
 

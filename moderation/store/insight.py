@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Date, String, cast, func, select
 
 from moderation.store.codec import clock
 from moderation.store.engine import Database
+from moderation.store.misses import Misses, misses
 from moderation.store.review_records import Action
 from moderation.store.review_tables import review, review_decision
 from moderation.store.tables import item
@@ -62,8 +63,9 @@ class PersonRow:
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """Of the days since `since`. automated: share of the decided items that nobody had to look at;
-    None: nothing was decided."""
+    """Of the days since `since`. labels: of what a verdict sent to people. automated: share of the
+    decided items that nobody had to look at, be they audited or not; None: nothing was decided.
+    misses: what audits found."""
 
     since: datetime
     days: tuple[Day, ...]
@@ -71,6 +73,7 @@ class Insight:
     people: tuple[PersonRow, ...]
     actions: Mapping[str, int]
     automated: float | None
+    misses: Misses
 
 
 def insight(db: Database, tenant: str, *, days: int = 30, now: datetime | None = None) -> Insight:
@@ -84,7 +87,7 @@ def insight(db: Database, tenant: str, *, days: int = 30, now: datetime | None =
         select(func.count())
         .select_from(review)
         .join(item, item.c.id == review.c.item_id)
-        .where(review.c.tenant == tenant, item.c.created >= since)
+        .where(review.c.tenant == tenant, review.c.audit.is_(False), item.c.created >= since)
     )
     made = (
         select(
@@ -95,6 +98,7 @@ def insight(db: Database, tenant: str, *, days: int = 30, now: datetime | None =
             review_decision.c.seconds,
             review_decision.c.undone,
             review.c.label.label("named"),
+            review.c.audit,
         )
         .join(review, review.c.item_id == review_decision.c.item_id)
         .where(review_decision.c.tenant == tenant, review_decision.c.created >= since)
@@ -111,10 +115,11 @@ def insight(db: Database, tenant: str, *, days: int = 30, now: datetime | None =
     return Insight(
         since=since,
         days=whole,
-        labels=_labels(kept),
+        labels=_labels([row for row in kept if not row.audit]),
         people=_people(rows),
         actions=Counter(row.action for row in kept),
         automated=None if decided == 0 else max(0.0, 1 - people_saw / decided),
+        misses=misses(db, tenant, since),
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, exists, func, or_, select
 from moderation.store.codec import load_verdict
 from moderation.store.engine import Database
 from moderation.store.review_records import Action
-from moderation.store.review_tables import review_decision
+from moderation.store.review_tables import review, review_decision
 from moderation.store.tables import item, media
 from moderation.store.tables import verdict as verdicts
 
@@ -23,7 +23,7 @@ BATCH: Final = 500
 class Labelled:
     """An item that a person decided, and did not take back. label: what a block is for. labels:
     `confirmed` or `rejected`. flagged, scores, policy, models: of the verdict before the decision.
-    sha256, kind: of the medium."""
+    sha256, kind: of the medium. audit: it was drawn by lot from what the policy passed."""
 
     decision_id: str
     item_id: str
@@ -41,6 +41,7 @@ class Labelled:
     policy: str
     models: tuple[str, ...]
     created: datetime
+    audit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,11 @@ def labelled(db: Database, tenant: str, wanted: Wanted = ALL) -> Iterator[Labell
             item.c.source,
             item.c.data_id,
             verdicts.c.body,
+            review.c.audit,
         )
         .join(item, item.c.id == review_decision.c.item_id)
         .join(media, media.c.id == item.c.media_id)
+        .join(review, review.c.item_id == review_decision.c.item_id)
         .join(verdicts, verdicts.c.id == review_decision.c.before_id)
         .where(*_conditions(tenant, wanted))
         .order_by(review_decision.c.id)
@@ -147,4 +150,5 @@ def _labelled(row: Row[tuple[object, ...]]) -> Labelled:
         policy=before.policy,
         models=tuple(before.models),
         created=row.created,
+        audit=bool(row.audit),
     )

@@ -195,7 +195,7 @@ def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | No
             verdict = person.verdict
         state = JobState.DONE if verdict.status is Status.DONE else JobState.FAILED
         detail = None if verdict.error is None else verdict.error.detail
-        end_job(connection, held, state, verdict, moment, error=detail)
+        end_job(connection, held, state, verdict, moment, error=detail, drawn=finished.drawn)
         return True
 
 

@@ -139,7 +139,8 @@ class Claim:
 class Finished:
     """The result of a job: stored, in one transaction, with events and callback. `hashes`: of
     the frames of a video that were looked at, by which copies are recognised. `lists`: their
-    version, as they were asked. `listed`: the highest version of the entries that decided."""
+    version, as they were asked. `listed`: the highest version of the entries that decided.
+    `drawn`: people look at it for an audit, should the policy have passed it."""
 
     verdict: Verdict
     scores: PackedScores | None = None
@@ -153,6 +154,7 @@ class Finished:
     hashes: tuple[HashedFrame, ...] = ()
     lists: int | None = None
     listed: int | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

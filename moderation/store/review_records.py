@@ -62,8 +62,9 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ReviewRow:
     """An item that waits for a person, or did. label, score: of the gravest reason, None where
-    nothing was scored. rank, due: the queue is in their order, lowest first. claimed_by: who has it
-    until `claim_until`."""
+    nothing was scored. rank, due: the queue is in their order, lowest first. audit: the policy
+    passed it, and it was drawn for people to look at all the same. claimed_by: who has it until
+    `claim_until`."""
 
     item_id: str
     tenant: str
@@ -73,6 +74,7 @@ class ReviewRow:
     label: str | None
     score: float | None
     escalated: bool
+    audit: bool
     claimed_by: str | None
     claim_until: datetime | None
     created: datetime
@@ -96,6 +98,7 @@ class ReviewFilter:
     until: datetime | None = None
     scores: tuple[float, float] | None = None
     escalated: bool | None = None
+    audit: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

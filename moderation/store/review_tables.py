@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 from moderation.store.columns import ID, UtcTime, created_column, metadata, tenant_column
@@ -51,8 +52,8 @@ session = Table(
     Index(None, "expires"),
 )
 
-# What needs a person, or did: one row an item. What lists filter and order by is copied here, so
-# that one narrow table answers them.
+# What needs a person, or did, and passes that were drawn for an audit: one row an item. What lists
+# filter and order by is copied here, so that one narrow table answers them.
 review = Table(
     "review",
     metadata,
@@ -68,6 +69,8 @@ review = Table(
     # Stands for the item's source, which is too long for an index: `review_entry.source_key`.
     Column("source_key", BigInteger),
     Column("escalated", Boolean(create_constraint=False), nullable=False),
+    # Drawn from what the policy passed: nothing asks for a person but the audit itself.
+    Column("audit", Boolean(create_constraint=False), nullable=False),
     Column("claimed_by", ID),
     Column("claimed", UtcTime),
     Column("claim_until", UtcTime),
@@ -79,6 +82,14 @@ review = Table(
     Index(
         "ix_review_label",
         *("tenant", "state", "label", "rank", "due", "item_id", "escalated", "created"),
+    ),
+    # Few among many: the queue of audits alone, and what came of them.
+    Index(
+        "ix_review_audit",
+        *("tenant", "state", "rank", "due", "item_id", "created"),
+        # As `is_(True)` is spelled: SQLite looks for the same words in a query.
+        sqlite_where=text("audit IS 1"),
+        postgresql_where=text("audit IS true"),
     ),
     Index(None, "claimed_by"),
 )

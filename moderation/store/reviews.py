@@ -1,4 +1,7 @@
-"""The queue of what needs a person: in order, filtered, claimed so that nobody works twice."""
+"""The queue of what needs a person: in order, filtered, claimed so that nobody works twice.
+
+Passes that were drawn for an audit come last, and are counted apart.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from sqlalchemy import (
 from moderation.errors import ConflictError, NotFoundError
 from moderation.store.codec import clock
 from moderation.store.engine import Database
-from moderation.store.review_entry import source_key
+from moderation.store.review_entry import AUDIT_RANK, source_key
 from moderation.store.review_records import ReviewFilter, ReviewRow, ReviewState
 from moderation.store.review_tables import review
 from moderation.store.tables import item, media, policy_version
@@ -46,13 +49,16 @@ class QueuePage:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """Of open ones. by_label: under "" those without a label. mine: those that one has claimed."""
+    """Of open ones. by_label: under "" those without a label. mine: those that one has claimed.
+    audits: those that need a person for an audit alone; `open`, `by_label` and `oldest` leave them
+    out. One that was escalated is no such."""
 
     open: int
     escalated: int
     mine: int
     by_label: Mapping[str, int]
     oldest: datetime | None
+    audits: int = 0
 
 
 def queue(
@@ -81,20 +87,24 @@ def counts(db: Database, tenant: str, actor: str, *, now: datetime | None = None
             func.sum(case((review.c.escalated, 1), else_=0)).label("escalated"),
             func.min(review.c.created).label("oldest"),
         )
-        .where(*is_open)
+        # By the rank, which the index of labels has: an audit that was escalated has another.
+        .where(*is_open, review.c.rank < AUDIT_RANK)
         .group_by(review.c.label)
     )
+    for_audit = (*is_open, review.c.audit.is_(True), review.c.rank == AUDIT_RANK)
     # By the actor alone, who is of one tenant: SQLite would else walk all that is open.
     mine = (review.c.claimed_by == actor, review.c.claim_until > moment)
     with db.connect() as connection:
         rows = connection.execute(by_label).all()
         claimed = connection.execute(select(func.count()).where(*mine)).scalar_one()
+        audits = connection.execute(select(func.count()).where(*for_audit)).scalar_one()
     return QueueCounts(
         open=sum(row.n for row in rows),
         escalated=sum(row.escalated for row in rows),
         mine=claimed,
         by_label={row.label or "": row.n for row in rows},
         oldest=min((row.oldest for row in rows), default=None),
+        audits=audits,
     )
 
 
@@ -232,6 +242,11 @@ def _matching(tenant: str, flt: ReviewFilter) -> Select[Any]:
         query = query.where(review.c.label == flt.label)
     if flt.escalated is not None:
         query = query.where(review.c.escalated.is_(flt.escalated))
+    if flt.audit is True:
+        query = query.where(review.c.audit.is_(True))
+    if flt.audit is False:
+        # The rank, too, so that an index ends before them.
+        query = query.where(review.c.audit.is_(False), review.c.rank < AUDIT_RANK)
     if flt.since is not None:
         query = query.where(review.c.created >= flt.since)
     if flt.until is not None:
@@ -271,6 +286,7 @@ def _row(row: RowMapping) -> ReviewRow:
         label=row["label"],
         score=row["score"],
         escalated=bool(row["escalated"]),
+        audit=bool(row["audit"]),
         claimed_by=row["claimed_by"],
         claim_until=row["claim_until"],
         created=row["created"],

@@ -21,6 +21,7 @@ from moderation.store.engine import Database
 from moderation.store.listed import Lists
 from moderation.store.records import Claim, Finished, JobState
 from moderation.tasks.announce import Enqueue, Wake, announce_end
+from moderation.tasks.lot import Lot
 from moderation.types import DecodedImage, Problem
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class ImageRuntime:
     lease_s: float
     max_attempts: int
     lists: Lists = field(default_factory=Lists)
+    lot: Lot = field(default_factory=Lot)
 
 
 class _Asked:
@@ -149,6 +151,7 @@ def _finish(
         height=media.height if media else None,
         lists=asked.version,
         listed=asked.newest,
+        drawn=runtime.lot.draws(claim.media.sha256),
     )
     if not jobs.finish(runtime.db, claim, finished):
         log.warning("job %s attempt %d: somebody else owns it now", claim.job_id, claim.attempt)

@@ -13,6 +13,7 @@ from moderation.store.chunks import Stage
 from moderation.store.engine import Database
 from moderation.tasks.announce import Enqueue, Wake
 from moderation.tasks.files import LocalFiles
+from moderation.tasks.lot import Lot
 from moderation.tasks.read import ReadRuntime, run_read
 from moderation.tasks.secret import sampling_secret
 from moderation.tasks.video import VideoRuntime, run_video
@@ -70,6 +71,7 @@ class Reading:
             max_attempts=settings.max_attempts,
             ahead=settings.video_chunks_ahead,
             windows=input_windows(settings),
+            lot=Lot.from_settings(settings),
         )
         read = ReadRuntime(
             db=db,

@@ -37,6 +37,7 @@ from moderation.store.listed import Lists
 from moderation.store.records import Claim, Finished, JobState, VideoOptions
 from moderation.tasks.announce import Enqueue, Wake, announce_end, send_hints
 from moderation.tasks.image import MEDIA_MISSING
+from moderation.tasks.lot import Lot
 from moderation.tasks.secret import sampling_seed
 from moderation.types import Problem, Windows
 from moderation.video.dedupe import FrameHash
@@ -109,6 +110,7 @@ class VideoRuntime:
     windows: Windows = field(default_factory=dict)
     indexes: Indexes = field(default_factory=Indexes)
     lists: Lists = field(default_factory=Lists)
+    lot: Lot = field(default_factory=Lot)
 
 
 def run_video(job_id: str, runtime: VideoRuntime) -> JobState | None:
@@ -264,6 +266,7 @@ def _conclude(
         hashes=hashes,
         lists=near.version,
         listed=max((one.version for one in near.hits if one.kind is BankKind.BLOCK), default=None),
+        drawn=runtime.lot.draws(claim.media.sha256),
     )
     if not jobs.finish(runtime.db, claim, finished):
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from media import write
-from served import KEY, Served, until
+from served import KEY, Served, picture, until
 
 from moderation.video.probe import ProbeLimits, probe
 
@@ -26,7 +26,8 @@ LONG_S = 60
 def served(tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "default.yaml").write_text(POLICY)
-    served = Served(tmp_path / "home", policy_dir=str(tmp_path / "policies"), backend="fake")
+    policies = str(tmp_path / "policies")
+    served = Served(tmp_path / "home", policy_dir=policies, backend="fake", audit_share="1")
     served.start()
     try:
         yield served
@@ -100,6 +101,12 @@ def test_a_film_can_be_looked_at_and_forgotten(
     assert client.delete(item).status_code == 204
     assert client.get(f"{item}/evidence").status_code == 404
     assert [one for one in (served.home / "media").rglob("*") if one.is_file()] == []
+    # Passes are looked at, too: all of them, as it was set.
+    grey = {"content": picture(5), "headers": {"Content-Type": "image/png"}}
+    passed = client.post("/v1/images", **grey).json()
+    assert (passed["decision"], passed["decided_by"]) == ("pass", "policy")
+    (row,) = client.get("/v1/reviews").json()["reviews"]
+    assert (row["item_id"], row["audit"]) == (passed["id"], True)
 
 
 @pytest.mark.slow

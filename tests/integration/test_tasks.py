@@ -20,15 +20,27 @@ from moderation.blobs import BlobStore, blob_key, open_blobs
 from moderation.errors import BrokerError, InferenceError
 from moderation.policy import Outcome, Policy, load_policies
 from moderation.settings import load_settings
-from moderation.store import events, items, jobs, list_expiry, outbox, streams, uploads
+from moderation.store import (
+    events,
+    items,
+    jobs,
+    list_expiry,
+    outbox,
+    reviews,
+    streams,
+    uploads,
+)
 from moderation.store.engine import Database
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia
+from moderation.store.review_records import ReviewFilter
 from moderation.tasks.image import ImageRuntime, pack, run_image
+from moderation.tasks.lot import Lot
 from moderation.tasks.messages import DELIVER, IMAGE, JobMessage
 from moderation.tasks.sweep import Sweeper
 from moderation.types import (
     Coverage,
     Decision,
+    Detection,
     MediaInfo,
     MediaScores,
     Problem,
@@ -158,6 +170,15 @@ def test_a_job_ends_once_and_then_wakes(db: Database, blobs: BlobStore) -> None:
     assert len(outbox.due_callbacks(db)) == 1
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_drawn_pass_waits_for_people_too(db: Database, blobs: BlobStore, share: float) -> None:
+    ready = runtime(db, blobs, Recorder(), lambda: PASSED)
+    job_id = submit(db, blobs)
+    assert run_image(job_id, replace(ready, lot=Lot(share, b"secret"))) is JobState.DONE
+    found = reviews.queue(db, DEFAULT_TENANT, ReviewFilter()).rows
+    assert [row.audit for row in found] == [True] * int(share)
+
+
 def test_a_job_without_callback_sends_none(db: Database, blobs: BlobStore) -> None:
     recorder = Recorder()
     run_image(submit(db, blobs), runtime(db, blobs, recorder, lambda: PASSED))
@@ -227,16 +248,29 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
 
 
 def test_scores_are_packed_by_view_and_label() -> None:
-    one = ViewScores({"a.b": 0.5, "c.d": 0.25}, {}, embedding=np.ones(2, np.float16), encoder="e@1")
+    boxes = tuple(Detection("c.d", None, (0.0, 0.0, 1.0, 1.0), score) for score in (0.3, 0.4))
+    one = ViewScores(
+        {"a.b": 0.5, "c.d": 0.25},
+        {},
+        detections=boxes,
+        embedding=np.ones(2, np.float16),
+        encoder="e@1",
+    )
     two = ViewScores({"a.b": 1.0}, {}, embedding=np.zeros(2, np.float16), encoder="e@1")
-    packed, vectors, encoder = pack(MediaScores((View(), View(1, 2.5)), (one, two)), ("m@1",))
+    scores = MediaScores((View(), View(1, 2.5)), (one, two))
+    coverage = Coverage(frames_total=2, frames_scored=2, complete=True)
+    seen = Analysis(Outcome(Decision.PASS, ()), {}, coverage, None, scores, None, {})
+    packed, vectors, encoder = pack(seen, ("m@1",))
     assert packed is not None
+    assert packed.basis is not None
+    assert packed.basis.complete
+    np.testing.assert_array_equal(packed.basis.boxes, [[np.nan, 0.4], [np.nan, np.nan]])
     assert vectors is not None
     assert packed.labels == ("a.b", "c.d")
-    np.testing.assert_array_equal(packed.values, np.array([[0.5, 0.25], [1.0, np.nan]], np.float32))
-    np.testing.assert_array_equal(packed.times, np.array([0, 2.5], np.float32))
+    np.testing.assert_array_equal(packed.values, [[0.5, 0.25], [1.0, np.nan]])
+    np.testing.assert_array_equal(packed.times, [0, 2.5])
     assert (vectors.shape, encoder) == ((2, 2), "e@1")
-    assert pack(None, ("m@1",)) == (None, None, None)
+    assert pack(replace(seen, scores=None), ("m@1",)) == (None, None, None)
 
 
 def backdate(db: Database, job_id: str) -> None:

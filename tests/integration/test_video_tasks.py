@@ -25,15 +25,16 @@ from moderation.packs import PackStore, open_packs, pack_key
 from moderation.policy import Policy, Rule
 from moderation.redecide import redecide
 from moderation.settings import load_settings
-from moderation.store import chunks, films, items, jobs, list_entries, lists
+from moderation.store import chunks, films, items, jobs, list_entries, lists, reviews
 from moderation.store.chunks import Stage
 from moderation.store.decisions import decide
 from moderation.store.engine import Database
 from moderation.store.frames import load_asks
 from moderation.store.list_records import NewBank, NewEntry
 from moderation.store.records import DEFAULT_TENANT, JobState, NewItem, NewMedia, VideoOptions
-from moderation.store.review_records import Action, Choice
+from moderation.store.review_records import Action, Choice, ReviewFilter
 from moderation.store.tables import fingerprint, media
+from moderation.tasks.lot import Lot
 from moderation.tasks.messages import DELIVER, READ, SCORE, VIDEO, JobMessage
 from moderation.tasks.read import ReadRuntime, run_read
 from moderation.tasks.reading import Reading
@@ -290,6 +291,15 @@ def test_a_frame_on_a_block_list_objects_to_the_film(works: Callable[..., Works]
     here.work()
     verdict = here.verdict(again)
     assert (verdict.decision, verdict.decided_by) == (Decision.BLOCK, "list")
+
+
+def test_a_film_that_passed_may_be_drawn(works: Callable[..., Works]) -> None:
+    here = works(length_s=10.0)
+    here.change(video={"lot": Lot(1.0, b"secret")})
+    here.submit()
+    here.work()
+    (row,) = reviews.queue(here.db, DEFAULT_TENANT, ReviewFilter()).rows
+    assert row.audit
 
 
 def test_every_step_says_what_is_next(works: Callable[..., Works]) -> None:

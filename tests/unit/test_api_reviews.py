@@ -14,7 +14,7 @@ from moderation.store import items
 from moderation.store.submit import submit
 from moderation.types import Decision
 from tests.contract.store_data import new_item
-from tests.fakes.browsing import waiting
+from tests.fakes.browsing import audited, waiting
 from tests.fakes.gateway import Gate, running
 
 BLOCK = {"action": "block", "label": "porn.explicit", "note": "for colleagues alone"}
@@ -48,6 +48,21 @@ def test_the_queue_is_listed_in_pages_and_counted(gate: Gate) -> None:
     }
     counts = told(gate.client.get("/v1/reviews/counts"))
     assert (counts["open"], counts["by_label"]) == (3, {"porn.explicit": 3})
+    assert counts["audits"] == 0
+
+
+def test_audits_are_listed_last_and_counted_apart(gate: Gate) -> None:
+    drawn, asked = audited(gate.stack.db, 1), make(gate, 2)
+    rows = told(gate.client.get("/v1/reviews"))["reviews"]
+    assert [(row["item_id"], row["audit"]) for row in rows] == [(asked, False), (drawn, True)]
+    for query, found in (("audit=true", drawn), ("audit=false", asked)):
+        (row,) = told(gate.client.get(f"/v1/reviews?{query}"))["reviews"]
+        assert row["item_id"] == found
+    counts = told(gate.client.get("/v1/reviews/counts"))
+    assert (counts["open"], counts["audits"]) == (1, 1)
+    # For whoever uploaded it, it is a pass like any other.
+    verdict = told(gate.client.get(f"/v1/items/{drawn}"))["verdict"]
+    assert (verdict["decision"], verdict["decided_by"]) == ("pass", "policy")
 
 
 @pytest.mark.parametrize(
@@ -177,13 +192,19 @@ def test_decisions_are_exported_as_a_labelled_set(gate: Gate) -> None:
         told(gate.client.post(f"/v1/reviews/{item_id}/decision", json=body))
     # Decided anew: the last one counts. Taken back: none does.
     told(gate.client.post(f"/v1/reviews/{ids[0]}/decision", json={"action": "pass"}))
+    drawn = audited(gate.stack.db, 9)
+    told(gate.client.post(f"/v1/reviews/{drawn}/decision", json=BLOCK))
     undone = told(gate.client.post(f"/v1/reviews/{ids[3]}/decision", json=BLOCK))
     gate.client.delete(f"/v1/reviews/decisions/{undone['decision']['id']}")
 
     answer = gate.client.get("/v1/reviews/export")
     assert answer.headers["content-type"] == "application/x-ndjson"
     rows = {row["item_id"]: row for row in map(json.loads, answer.text.splitlines())}
-    assert set(rows) == {ids[0], ids[1]}
+    assert {key: row["audit"] for key, row in rows.items()} == {
+        ids[0]: False,
+        ids[1]: False,
+        drawn: True,
+    }
     first, second = rows[ids[0]], rows[ids[1]]
     assert (first["action"], first["label"], first["data_id"]) == ("pass", None, "d-0")
     assert (second["labels"], second["flagged"]) == (

@@ -19,7 +19,7 @@ from moderation.errors import NotFoundError
 from moderation.labels import LABELS
 from moderation.store import accounts, audits, decisions, items, reviews
 from moderation.store.review_records import AccountRow, Role
-from tests.fakes.browsing import Browser, person, signed_in, waiting
+from tests.fakes.browsing import Browser, audited, person, signed_in, waiting
 from tests.fakes.gateway import Gate, running
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -60,6 +60,9 @@ PAGES = [
     "/account",
     "/users",
     "/audit",
+    "/insight",
+    "/policies",
+    "/policies/default",
     "/export",
     "/retention",
     "/nothing",
@@ -300,6 +303,64 @@ def test_an_admin_deletes_an_item_when_sure(gate: Gate) -> None:
     page(admin.get(f"/console/items/{item}"), 404)
     html = page(admin.get("/console/audit?action=item.delete"))
     assert item in html
+
+
+def test_an_audit_is_told_apart_in_queue_and_item(gate: Gate) -> None:
+    db = gate.stack.db
+    drawn, asked = audited(db, 1), waiting(db, 2)
+    anna = signed_in(gate, "anna", Role.REVIEWER)
+    html = page(anna.get("/console/queue"))
+    assert html.index(asked) < html.index(drawn)
+    assert html.count('class="tag audit"') == 1
+    assert "<b>1</b> open" in html
+    assert "<b>1</b> to be audited" in html
+    for query, found in (("audit=true", drawn), ("audit=false", asked)):
+        html = page(anna.get(f"/console/queue?{query}"))
+        assert html.count('class="card"') == 1
+        assert found in html
+    assert led(anna.post("/console/next?audit=true")) == f"/console/items/{drawn}?audit=true"
+    html = page(anna.get(f"/console/items/{drawn}"))
+    assert 'class="tag audit"' in html
+    assert "drawn by lot" in html
+    assert 'value="pass"' in html
+    assert "drawn by lot" not in page(anna.get(f"/console/items/{asked}"))
+
+
+def test_what_audits_found_is_told_in_words_and_numbers(gate: Gate) -> None:
+    db = gate.stack.db
+    lead = signed_in(gate, "lea", Role.LEAD)
+    for number in range(3):
+        audited(db, number, drawn=False)
+    assert "No pass was audited: MODERATION_AUDIT_SHARE is 0." in page(lead.get("/console/insight"))
+    items_ = [audited(db, number) for number in range(10, 14)]
+    html = page(lead.get("/console/insight"))
+    assert "4 passes wait for an audit; none was decided yet." in html
+    for item in items_[:2]:
+        lead.post(f"/console/items/{item}/claim")
+    block = {"action": "block", "label": "violence.gore"}
+    lead.post(f"/console/items/{items_[0]}/decision", block)
+    lead.post(f"/console/items/{items_[1]}/decision", {"action": "pass"})
+    html = " ".join(page(lead.get("/console/insight")).split())
+    told = (
+        "People decided 2 of the passes that were drawn for an audit; 2 wait. The policy passed 7"
+    )
+    assert told in html
+    # 1 of 2; by Wilson 9.45 % to 90.55 %; of seven.
+    row = "<td>1</td><td>50.00 %</td><td>9.45 % – 90.55 %</td><td>4 (1 – 6)</td>"
+    assert f'<th scope="row">any</th>{row}' in html
+    assert f'<th scope="row">Gore</th>{row}' in html
+
+
+def test_scores_are_drawn_beside_those_of_before(gate: Gate) -> None:
+    db = gate.stack.db
+    lead = signed_in(gate, "lea", Role.LEAD)
+    assert "Nothing was scored" in page(lead.get("/console/insight"))
+    waiting(db, 1)
+    html = page(lead.get("/console/insight"))
+    assert html.count('class="drift"') == 2
+    assert "0 → 1" in html
+    assert "too few to tell" in html
+    assert "b@2" in html
 
 
 class TestLinks:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from moderation.chance import Interval as Interval
+from moderation.chance import wilson as wilson
+
 Scores = NDArray[np.floating]
-Interval = tuple[float, float]
-Z95 = 1.959963984540054
 
 
 def auc(positives: Scores, negatives: Scores) -> float:
@@ -51,19 +52,6 @@ def rate_at(scores: Scores, threshold: float) -> float:
 def recall_at(positives: Scores, negatives: Scores, rate: float) -> float:
     """Recall at the threshold that at most `rate` of the negatives reach."""
     return rate_at(positives, threshold_at(negatives, rate))
-
-
-def wilson(hits: int, count: int) -> Interval:
-    """95 % interval of a proportion; (0, 1) for a count of none."""
-    if count == 0:
-        return (0.0, 1.0)
-    share, square = hits / count, Z95 * Z95
-    centre = share + square / (2 * count)
-    spread = Z95 * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    scale = 1 + square / count
-    low = (centre - spread) / scale if hits else 0.0  # exact: rounding leaves 1e-17
-    high = (centre + spread) / scale if hits < count else 1.0
-    return (low, high)
 
 
 def bootstrap(
