@@ -144,11 +144,18 @@ class Served:
         return None
 
     def kill(self, name: str) -> None:
-        """kill -9 a role, waiting for it to be there first."""
-        until(lambda: self.pid_of(name) is not None, 30, f"{name} runs\n{self.tail()}")
-        pid = self.pid_of(name)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        """kill -9 a role, waiting for it to be there first; it is gone afterwards."""
+        found: list[int] = []
+
+        def runs() -> bool:
+            pid = self.pid_of(name)
+            if pid is not None and alive(pid):  # no zombie of the last time
+                found.append(pid)
+            return bool(found)
+
+        until(runs, 30, f"{name} runs\n{self.tail()}")
+        os.kill(found[-1], signal.SIGKILL)
+        until(lambda: not alive(found[-1]), 10, f"{name} was killed")
 
     def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM; the exit code. Fails when a process is left."""
