@@ -112,6 +112,13 @@ def photograph(url: str, env: dict[str, str], home: Path) -> None:
             page.keyboard.press("r")
             page.keyboard.press("]")
             save(page, "film")
+            page.goto(f"{url}/console/policies/all")
+            for label in ("Explicit porn", "Smoking", "Fire"):
+                page.get_by_label(f"Review from: {label}").fill("0.3")
+            save(page, "rules")
+            page.get_by_role("button", name="What would change?").click()
+            page.wait_for_url("**/what-if*")
+            save(page, "what-if")
         browser.close()
 
 

@@ -262,17 +262,18 @@ def _matching(tenant: str, flt: ReviewFilter) -> Select[Any]:
         item.c.stream_id: flt.stream_id,
         media.c.kind: flt.kind,
         media.c.sha256: flt.sha256,
-        policy_version.c.ref: flt.policy,
     }
     asked = {column: value for column, value in of_item.items() if value is not None}
-    if not asked:
+    if not asked and flt.policy is None:
         return query
     query = query.join(item, item.c.id == review.c.item_id)
     if flt.kind is not None or flt.sha256 is not None:
         query = query.join(media, media.c.id == item.c.media_id)
     if flt.policy is not None:
+        rows = select(policy_version.c.id).where(policy_version.c.ref == flt.policy)
         query = query.join(verdicts, verdicts.c.id == item.c.current_verdict)
-        query = query.join(policy_version, policy_version.c.id == verdicts.c.policy_version)
+        # Of a policy that nothing was judged by the databases see at once that there is nothing.
+        query = query.where(rows.exists(), verdicts.c.policy_version.in_(rows))
     return query.where(*(column == value for column, value in asked.items()))
 
 
