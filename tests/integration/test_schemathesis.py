@@ -95,6 +95,10 @@ def test_all_checks_hold(tmp_path: Path, database_url: str) -> None:
     stack = Stack(tmp_path / "home", database_url=database_url, **waits)
     stack.keep_worker()
     stack.finish()
+    # The walk along every border of every schema asks the gateway alone: once is enough.
+    phases = ["examples", "coverage", "fuzzing", "stateful"]
+    if not database_url.startswith("sqlite"):
+        phases.remove("coverage")
     with serving(stack) as port:
         done = subprocess.run(
             [
@@ -102,7 +106,7 @@ def test_all_checks_hold(tmp_path: Path, database_url: str) -> None:
                 f"http://127.0.0.1:{port}/openapi.json",
                 *("--header", f"Authorization: Bearer {KEY}"),
                 *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1"),
-                "--continue-on-failure",
+                *("--phases", ",".join(phases), "--continue-on-failure"),
             ],
             cwd=tmp_path,
             env=os.environ | {"SCHEMATHESIS_HOOKS": str(hooks)},
