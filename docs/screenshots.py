@@ -113,8 +113,8 @@ def photograph(url: str, env: dict[str, str], home: Path) -> None:
             page.keyboard.press("]")
             save(page, "film")
             page.goto(f"{url}/console/policies/all")
-            for label in ("Explicit porn", "Smoking", "Fire"):
-                page.get_by_label(f"Review from: {label}").fill("0.3")
+            for label in ("Explicit porn", "Smoking", "Fire", "Weapon", "Fight"):
+                page.get_by_label(f"Review from: {label}").fill("0.5")
             save(page, "rules")
             page.get_by_role("button", name="What would change?").click()
             page.wait_for_url("**/what-if*")
