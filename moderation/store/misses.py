@@ -59,10 +59,6 @@ class Misses:
     missed: Missed
     labels: tuple[Missed, ...]
 
-    @property
-    def drawn(self) -> int:
-        return self.waiting + self.missed.count
-
 
 def misses(db: Database, tenant: str, since: datetime) -> Misses:
     """What was passed since then, and audited. An item that was deleted is in no number. Raises
@@ -78,9 +74,22 @@ def misses(db: Database, tenant: str, since: datetime) -> Misses:
         # The time of the verdict, as above.
         review.c.created >= since,
     )
+    # Taking a decision back appends the verdict before it anew: that is no other pass.
+    repeated = (
+        select(func.count())
+        .select_from(review_decision)
+        .join(verdicts, verdicts.c.id == review_decision.c.before_id)
+        .where(
+            review_decision.c.tenant == tenant,
+            review_decision.c.undone >= since,
+            review_decision.c.verdict_id.is_not(None),
+            text(PASSED_BY_POLICY),
+        )
+    )
     waits = select(func.count()).where(*drawn, review.c.state == ReviewState.OPEN.value)
     with db.connect() as connection:
         passes = connection.execute(passed).scalar_one()
+        passes -= connection.execute(repeated).scalar_one()
         waiting = connection.execute(waits).scalar_one()
         decided = connection.execute(_decided(*drawn)).all()
     return _counted(decided, passes=passes, waiting=waiting)

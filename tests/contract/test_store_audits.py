@@ -192,6 +192,19 @@ def test_misses_of_what_was_audited(db: Database) -> None:
     assert counted(misses(db, "default", SINCE)) == (9, 3, 2, 1)
 
 
+@pytest.mark.parametrize("choice", [PASS, BLOCK, ESCALATE])
+def test_a_pass_counts_once_however_often_it_was_decided(db: Database, choice: Choice) -> None:
+    drawn, plain = made(db, 1), made(db, 2, drawn=False)
+    early = made(db, 3, seconds=-3 * 86400)
+    for seconds, item_id in enumerate((drawn, drawn, plain, early), 1):
+        made_id = decide(db, item_id, choice, 10 * seconds)
+        decisions.undo(db, "default", MEI, made_id, now=at(10 * seconds + 1))
+    # What passed before is in no number, though its verdict was written anew.
+    assert counted(misses(db, "default", SINCE)) == (2, 1, 0, 0)
+    decide(db, drawn, BLOCK, 60)
+    assert counted(misses(db, "default", SINCE)) == (2, 0, 1, 1)
+
+
 def test_audits_change_no_other_figure(db: Database) -> None:
     item_id = made(db, 1)
     made(db, 2, Decision.REVIEW)
