@@ -10,12 +10,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,23 @@ class Served:
         until(runs, 30, f"{name} runs\n{self.tail()}")
         os.kill(found[-1], signal.SIGKILL)
         until(lambda: not alive(found[-1]), 10, f"{name} was killed")
+
+    def pause(self, pid: int) -> None:
+        """SIGSTOP, but never in the middle of a write: with SQLite nobody else could write then."""
+
+        def stopped() -> bool:
+            os.kill(pid, signal.SIGSTOP)
+            file = self.home / "moderation.db"
+            try:
+                with closing(sqlite3.connect(file, timeout=0.5, isolation_level=None)) as database:
+                    database.execute("BEGIN IMMEDIATE")
+                    database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                return False
+            return True
+
+        until(stopped, 20, f"process {pid} is paused between two writes")
 
     def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM; the exit code. Fails when a process is left."""

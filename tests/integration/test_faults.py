@@ -196,7 +196,7 @@ def test_stop_migrate_restart_with_queued_jobs(home: Path) -> None:
     with serving(home) as served, receiving(served) as receiver:
         infer = served.pid_of("infer")
         assert infer is not None
-        os.kill(infer, signal.SIGSTOP)  # so that the jobs stay queued
+        served.pause(infer)  # so that the jobs stay queued
         with ThreadPoolExecutor(CLIENTS) as clients:
             for answer in clients.map(lambda n: served.send(n, receiver.url), range(count)):
                 assert answer["status"] == "queued"

@@ -391,7 +391,7 @@ def test_a_supervisor_that_was_paused_leaves_the_stream_to_another(
             until(lambda: bool(events.of("alert.opened")), 60, f"opened\n{watched.served.tail()}")
             owner = first if descendants(first) else second.pid
             other = second.pid if owner == first else first
-            os.kill(owner, signal.SIGSTOP)
+            watched.served.pause(owner)
             try:
                 since = time.time()
                 until(
