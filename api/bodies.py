@@ -74,6 +74,14 @@ async def read_json(request: Request, model: type[T]) -> T:
         raise InputError(describe(told)) from error
 
 
+async def only_json(request: Request, model: type[T]) -> T:
+    """As `read_json`. Raises UnsupportedMediaError for a body that does not say it is JSON."""
+    kind = media_type(request)
+    if kind != JSON:
+        raise unsupported(kind, JSON)
+    return await read_json(request, model)
+
+
 @asynccontextmanager
 async def files(request: Request, *, at_most: int) -> AsyncIterator[list[UploadFile]]:
     """The files of a multipart body named `file` or `files`, in order; closed afterwards.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
@@ -46,8 +45,6 @@ from moderation.store import list_entries, listed, lists
 from moderation.store.list_records import BankChanges, BankRow, NewBank, NewEntry
 from moderation.store.records import KeyRow
 
-Body = TypeVar("Body", bound=BaseModel)
-
 router = APIRouter(prefix="/v1/lists", tags=["lists"])
 
 
@@ -84,7 +81,7 @@ CSV: Final = "text/csv"
 )
 async def post_list(request: Request, gateway: GatewayDep, key: ReviewKey) -> Response:
     """Pictures that pass, are blocked or are reviewed without a look at them."""
-    body = await _body(request, BankBody)
+    body = await bodies.only_json(request, BankBody)
     new = NewBank(
         name=body.name,
         kind=body.kind,
@@ -125,7 +122,7 @@ async def list_lists(
 async def lookup(request: Request, gateway: GatewayDep, key: ReadKey) -> Response:
     """Entries in force, as an upload would meet them now. The gateway decodes no pictures: one is
     looked up by the item that it was."""
-    told = (await _body(request, LookupBody)).root
+    told = (await bodies.only_json(request, LookupBody)).root
     if isinstance(told, HashLookup):
         entry = NewEntry(told.match, told.value)
         return await in_thread(_found, gateway, key.tenant, [entry])
@@ -154,7 +151,7 @@ async def patch_list(
     request: Request, gateway: GatewayDep, key: ReviewKey, bank_id: BankId
 ) -> Response:
     """From the next upload on. A list keeps its kind."""
-    body = await _body(request, BankPatch)
+    body = await bodies.only_json(request, BankPatch)
     changes = BankChanges(**body.model_dump())
     call = partial(lists.change_bank, gateway.db, key.tenant, bank_id, changes, actor=key.id)
     return _bank(await in_thread(call))
@@ -186,7 +183,7 @@ async def post_entry(
 ) -> Response:
     """The next upload is held against it. What is there already stays as it is, unless it would end
     sooner."""
-    told = await _body(request, EntryBody)
+    told = await bodies.only_json(request, EntryBody)
     return await in_thread(_add, gateway, key, bank_id, told)
 
 
@@ -280,13 +277,6 @@ async def import_entries(
         return as_json(report.model_dump_json())
 
     return await in_thread(load)
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    kind = bodies.media_type(request)
-    if kind != bodies.JSON:
-        raise bodies.unsupported(kind, bodies.JSON)
-    return await bodies.read_json(request, model)
 
 
 def _bank(row: BankRow, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
 from api import bodies, policing
@@ -34,8 +33,6 @@ from moderation.policy import Policy
 from moderation.store import releases
 from moderation.store.judged import LAST
 from moderation.store.releases import Published
-
-Body = TypeVar("Body", bound=BaseModel)
 
 router = APIRouter(prefix="/v1/policies", tags=["policies"])
 
@@ -92,7 +89,7 @@ async def publish_version(
 ) -> Response:
     """In force at every gateway from the next request on, and for live streams within seconds,
     unless they are pinned to a version. A policy that there is not yet is made."""
-    body = await _body(request, PublishBody)
+    body = await bodies.only_json(request, PublishBody)
     draft = policing.draft(policy_id, body.values())
     call = partial(
         policing.publish,
@@ -118,7 +115,7 @@ async def roll_back(
     request: Request, gateway: GatewayDep, key: AdminKey, policy_id: PolicyId
 ) -> Response:
     """Its rules hold again, under the next number: what was judged names its version for ever."""
-    body = await _body(request, RollBackBody)
+    body = await bodies.only_json(request, RollBackBody)
     call = partial(
         policing.roll_back,
         gateway,
@@ -143,7 +140,7 @@ async def what_if(
 ) -> Response:
     """Stored scores are decided again, by the version in force and by the draft. No model runs, and
     nothing is changed."""
-    body = (await _body(request, WhatIfBody)).root
+    body = (await bodies.only_json(request, WhatIfBody)).root
 
     def compare() -> WhatIf:
         then = _tried(gateway, key.tenant, policy_id, body)
@@ -165,7 +162,7 @@ async def put_shadow(
 ) -> Response:
     """They decide nothing: all that comes in is judged as before, and `GET` tells what they would
     have decided."""
-    draft = policing.draft(policy_id, (await _body(request, Draft)).values())
+    draft = policing.draft(policy_id, (await bodies.only_json(request, Draft)).values())
 
     def watch() -> ShadowFacts:
         policing.in_force(gateway, key.tenant, policy_id)
@@ -229,10 +226,3 @@ def _published(release: Published) -> Response:
     answer = PublishedVersion(**told, streams=release.streams)
     where = {"Location": f"/v1/policies/{release.policy.id}"}
     return as_json(answer.model_dump_json(), status=201, headers=where)
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    kind = bodies.media_type(request)
-    if kind != bodies.JSON:
-        raise bodies.unsupported(kind, bodies.JSON)
-    return await bodies.read_json(request, model)

@@ -205,10 +205,7 @@ async def decide_item(
     """A new verdict (`decided_by: "person"`), sent to the item's callback as `item.decided`; it
     outranks the models for the same bytes from now on. `escalate` leaves the verdict, and puts the
     item to the top of the queue. 409 (`claimed`) where somebody else has it."""
-    kind = bodies.media_type(request)
-    if kind != bodies.JSON:
-        raise bodies.unsupported(kind, bodies.JSON)
-    body = await bodies.read_json(request, DecisionBody)
+    body = await bodies.only_json(request, DecisionBody)
     done = await in_thread(decisions.decide, gateway.db, key.tenant, key.id, item_id, body.choice())
     await in_thread(announced, gateway, item_id)
     return _json(MadeNow.of(done))

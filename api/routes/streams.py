@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
 from starlette.responses import Response
 
 from api import bodies
@@ -41,7 +40,6 @@ from moderation.types import StreamState
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Body = TypeVar("Body", bound=BaseModel)
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"])
 
@@ -68,7 +66,7 @@ async def post_stream(
 ) -> Response:
     """From now on, until it is deleted, ends or fails. How it goes: `GET` it, or read its events.
     Needs a gateway that may read from URLs."""
-    body = await _body(request, StreamBody)
+    body = await bodies.only_json(request, StreamBody)
     refuse_when_fetching_is_off(gateway)
     policy = await policy_named(gateway, key.tenant, body.policy)
     # Hosts are resolved, which may be slow.
@@ -182,7 +180,7 @@ async def patch_stream(
 ) -> Response:
     """Another policy, interval or priority, within seconds and without a break. It can be stopped,
     and started again."""
-    body = await _body(request, StreamPatch)
+    body = await bodies.only_json(request, StreamPatch)
     changes = StreamChanges(
         policy=None
         if body.policy is None
@@ -209,13 +207,6 @@ async def delete_stream(gateway: GatewayDep, key: WriteKey, stream_id: StreamId)
     call = partial(streams.remove, gateway.db, key.tenant, stream_id, actor=key.id)
     await in_thread(announced, gateway, stream_id, call)
     return Response(status_code=204)
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    kind = bodies.media_type(request)
-    if kind != bodies.JSON:
-        raise bodies.unsupported(kind, bodies.JSON)
-    return await bodies.read_json(request, model)
 
 
 def _detail(gateway: Gateway, tenant: str, stream_id: str) -> Response:

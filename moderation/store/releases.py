@@ -113,14 +113,6 @@ def with_previous(history: Sequence[Release]) -> list[tuple[Release, Policy | No
     return list(zip(history, [*before, None][: len(history)], strict=True))
 
 
-def version(db: Database, tenant: str, policy_id: str, number: int) -> Release:
-    """Raises NotFoundError, StoreError."""
-    found = _find(db, tenant, policy_id, number)
-    if found is None:
-        raise NotFoundError(f"There is no {policy_id}@{number}.")
-    return found
-
-
 def publish(
     db: Database,
     tenant: str,
