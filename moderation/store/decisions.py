@@ -14,6 +14,8 @@ from moderation.store.codec import clock, load_verdict
 from moderation.store.ending import OpenJob, announce, lock_job, put_in_force
 from moderation.store.engine import Database
 from moderation.store.listed import version_of
+from moderation.store.passing_on import stands
+from moderation.store.recall import Recalled, lock_same_bytes, recall, tell
 from moderation.store.review_entry import passed_by_policy, rank_of, source_key
 from moderation.store.review_records import (
     Action,
@@ -101,28 +103,36 @@ def undo(
     db: Database, tenant: str, actor: str, decision_id: str, *, now: datetime | None = None
 ) -> str:
     """Takes a decision back: the verdict before it is in force again, and the item is claimed by
-    the actor as it was; its id. Raises NotFoundError, ConflictError (undo_late, undo_done,
-    undo_superseded; claimed where it is another's), StoreError."""
+    the actor as it was; its id. Items with the same bytes that it had answered are asked anew.
+    Raises NotFoundError, ConflictError (undo_late, undo_done, undo_superseded; claimed where it is
+    another's), StoreError."""
     moment = clock(now)
     mine = (review_decision.c.id == decision_id, review_decision.c.tenant == tenant)
     with db.begin() as connection:
         query = select(review_decision).where(*mine, review_decision.c.actor == actor)
-        row = connection.execute(query.with_for_update()).mappings().one_or_none()
-        if row is None:
+        made = connection.execute(query).mappings().one_or_none()
+        if made is None:
             raise NotFoundError(f"You have made no decision {decision_id}.")
+        lock_same_bytes(connection, made["item_id"])
+        known = _known(connection, tenant, made["item_id"])
+        # After the jobs: a deletion has them in this order, too.
+        row = connection.execute(query.with_for_update()).mappings().one()
         if row["undone"] is not None:
             raise ConflictError("This decision was taken back already.", code="undo_done")
         if moment > row["created"] + UNDO:
             raise ConflictError("A decision can be taken back for a minute.", code="undo_late")
-        known = _known(connection, tenant, row["item_id"])
         escalated = row["verdict_id"] is None
         if not escalated and known.verdict_id != row["verdict_id"]:
             raise ConflictError("Something newer was decided since.", code="undo_superseded")
         connection.execute(update(review_decision).where(*mine).values(undone=moment))
-        before = _verdict(connection, row["before_id"])
+        recalled: list[Recalled] = []
+        before, passed_from = _before(connection, row["before_id"])
         if not escalated:
             lists = version_of(connection, tenant)
-            put_in_force(connection, known.job, before, moment, lists=lists)
+            put_in_force(
+                connection, known.job, before, moment, lists=lists, passed_from=passed_from
+            )
+            recalled = recall(connection, known.job.media_id, row["verdict_id"], moment)
         entry = lock(connection, tenant, row["item_id"])
         audit = entry is not None and entry.audit
         state = state_before(before, audit=audit)
@@ -141,6 +151,7 @@ def undo(
         _note(connection, tenant, actor, "review.undo", row["item_id"], moment)
         if not escalated:
             announce(connection, known.job, before, moment)
+            tell(connection, recalled, moment)
     return str(row["item_id"])
 
 
@@ -241,6 +252,15 @@ def _known(connection: Connection, tenant: str, item_id: str) -> _Known:
 def _verdict(connection: Connection, number: int) -> Verdict:
     query = select(verdicts.c.body).where(verdicts.c.id == number)
     return load_verdict(connection.execute(query).scalar_one())
+
+
+def _before(connection: Connection, number: int) -> tuple[Verdict, int | None]:
+    """The verdict that a decision replaced, and whose it was. Raises ConflictError."""
+    query = select(verdicts.c.body, verdicts.c.passed_from).where(verdicts.c.id == number)
+    row = connection.execute(query).one()
+    if row.passed_from is not None and not stands(connection, row.passed_from):
+        raise ConflictError("What it had replaced was taken back since.", code="undo_superseded")
+    return load_verdict(row.body), row.passed_from
 
 
 def _close(

@@ -119,9 +119,10 @@ def end_job(
     *,
     error: str | None = None,
     drawn: bool = False,
+    passed_from: int | None = None,
 ) -> None:
     """Ends a locked job: its state, verdict, callback and event; its chunks go. Nothing may
-    follow it in the transaction but its commit. drawn: as in `put_in_force`."""
+    follow it in the transaction but its commit. drawn, passed_from: as in `put_in_force`."""
     connection.execute(
         update(job)
         .where(job.c.id == held.id)
@@ -136,7 +137,7 @@ def end_job(
     )
     connection.execute(delete(outbox).where(outbox.c.job_id == held.id, outbox.c.kind == "task"))
     connection.execute(delete(chunk).where(chunk.c.job_id == held.id))
-    record_verdict(connection, held, verdict, now, drawn=drawn)
+    record_verdict(connection, held, verdict, now, drawn=drawn, passed_from=passed_from)
 
 
 def record_verdict(
@@ -146,10 +147,11 @@ def record_verdict(
     now: datetime,
     *,
     drawn: bool = False,
+    passed_from: int | None = None,
 ) -> None:
-    """Appends a verdict, puts it in force, and announces it by callback and event. drawn: as in
-    `put_in_force`."""
-    put_in_force(connection, held, verdict, now, drawn=drawn)
+    """Appends a verdict, puts it in force, and announces it by callback and event. drawn,
+    passed_from: as in `put_in_force`."""
+    put_in_force(connection, held, verdict, now, drawn=drawn, passed_from=passed_from)
     announce(connection, held, verdict, now)
 
 
@@ -161,10 +163,12 @@ def put_in_force(
     *,
     lists: int | None = None,
     drawn: bool = False,
+    passed_from: int | None = None,
 ) -> int:
     """Appends a verdict and puts it in force: lists filter by it, and the queue of people has the
     item, or not. Its number. To be announced in the same transaction. lists: their version, where a
-    person decides. drawn: people look at it for an audit, should the policy have passed it."""
+    person decides. drawn: people look at it for an audit, should the policy have passed it.
+    passed_from: the verdict of another item that this one is, where a person made that."""
     number: int = connection.execute(
         insert(verdicts).returning(verdicts.c.id),
         {
@@ -177,6 +181,7 @@ def put_in_force(
             "decision": verdict.decision.value,
             "decided_by": verdict.decided_by,
             "lists": lists,
+            "passed_from": passed_from,
             "body": dump_verdict(verdict),
             "created": now,
         },
@@ -242,6 +247,9 @@ def store_results(connection: Connection, held: OpenJob, finished: Finished, now
         remember(connection, held.tenant, held.media_id, duration_s, hashes, now)
     packed = finished.scores
     if packed is not None:
+        # Of a deleted item with the same bytes, or of an analysis before: these are newer.
+        mine = (scores.c.job_id == held.id, scores.c.models == model_set(packed.models))
+        connection.execute(delete(scores).where(*mine))
         connection.execute(
             insert(scores),
             {

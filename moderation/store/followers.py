@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Text, cast, exists, func, select, update
 
-from moderation.store.codec import load_verdict
 from moderation.store.ending import OpenJob, end_job, lock_job
 from moderation.store.engine import Database
+from moderation.store.passing_on import ORIGIN, passed_on
 from moderation.store.records import JobState, VideoOptions
 from moderation.store.tables import item, job, outbox
 from moderation.store.tables import verdict as verdicts
-from moderation.types import Status, Verdict
+from moderation.types import Status
 
 HELD: Final = "held"
 """State of the task of a follower: not to be published."""
@@ -59,25 +59,6 @@ def leader_of(connection: Connection, held: OpenJob, options: ColumnElement[bool
     return connection.execute(query).scalar_one_or_none()
 
 
-def passed_on(found: Verdict, held: OpenJob) -> Verdict:
-    """A verdict on the same bytes as the answer for another item.
-
-    A person's decision is passed on as such: it outranks the models on identical bytes. So is what
-    a list decided: it holds as long as the list says so, and is no duplicate for later ones.
-    """
-    decided_by = found.decided_by if found.decided_by in ("person", "list") else "duplicate"
-    return found.model_copy(
-        update={
-            "id": held.item_id,
-            "job_id": held.id,
-            "source": held.source,
-            "data_id": held.data_id,
-            "decided_by": decided_by,
-            "timings_ms": {},
-        }
-    )
-
-
 def settle(db: Database, limit: int, now: datetime) -> list[str]:
     """Ends followers with the verdict of the job that they followed; their ids.
 
@@ -105,8 +86,8 @@ def _settle(db: Database, job_id: str, leader: str, now: datetime) -> bool:
         if held is None:
             return False
         own = job.alias()
-        body = connection.execute(
-            select(verdicts.c.body)
+        found = connection.execute(
+            select(verdicts.c.body, ORIGIN)
             .join(item, item.c.current_verdict == verdicts.c.id)
             .join(job, job.c.id == item.c.job_id)
             .join(own, own.c.id == job_id)
@@ -115,10 +96,20 @@ def _settle(db: Database, job_id: str, leader: str, now: datetime) -> bool:
                 item.c.status == Status.DONE.value,
                 func.coalesce(job.c.lists, 0) >= func.coalesce(own.c.lists, 0),
             )
-        ).scalar_one_or_none()
-        if body is not None:
-            verdict = passed_on(load_verdict(body), held)
-            end_job(connection, held, JobState.DONE, verdict, now)
+        ).one_or_none()
+        if found is not None:
+            answer = passed_on(connection, held, *found)
+            # Taken back just now: the next sweep finds what holds instead.
+            if answer is None:
+                return False
+            end_job(
+                connection,
+                held,
+                JobState.DONE,
+                answer.verdict,
+                now,
+                passed_from=answer.passed_from,
+            )
             return True
         told = connection.execute(select(job.c.options).where(job.c.id == job_id)).scalar_one()
         options = None if told is None else VideoOptions.from_json(told)

@@ -191,11 +191,21 @@ def finish(db: Database, claim: Claim, finished: Finished, *, now: datetime | No
             return True
         store_results(connection, held, finished, moment)
         person = by_a_person(connection, held)
+        passed_from: int | None = None
         if person is not None and (finished.listed or 0) <= person.lists:
-            verdict = person.verdict
+            verdict, passed_from = person.answer.verdict, person.answer.passed_from
         state = JobState.DONE if verdict.status is Status.DONE else JobState.FAILED
         detail = None if verdict.error is None else verdict.error.detail
-        end_job(connection, held, state, verdict, moment, error=detail, drawn=finished.drawn)
+        end_job(
+            connection,
+            held,
+            state,
+            verdict,
+            moment,
+            error=detail,
+            drawn=finished.drawn,
+            passed_from=passed_from,
+        )
         return True
 
 

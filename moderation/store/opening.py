@@ -17,8 +17,9 @@ from moderation.store.codec import clock
 from moderation.store.deletion import let_go, reclaim, remove
 from moderation.store.ending import OpenJob
 from moderation.store.engine import Database
+from moderation.store.followers import HELD
 from moderation.store.records import NewMedia
-from moderation.store.tables import item, job, media
+from moderation.store.tables import item, job, media, outbox
 from moderation.store.upsert import upsert
 
 
@@ -116,3 +117,31 @@ def insert_item(
         "ended": now if new.state.ended else None,
     }
     connection.execute(insert(job), row | job_values)
+
+
+def insert_task(
+    connection: Connection,
+    held: OpenJob,
+    kind: str,
+    leader: str | None,
+    *,
+    due: datetime,
+    now: datetime,
+) -> None:
+    """The job's task, to be published at `due`; held back as long as it follows a `leader`."""
+    payload = {"job_id": held.id, "kind": kind}
+    connection.execute(
+        insert(outbox),
+        {
+            "id": new_id("out"),
+            "tenant": held.tenant,
+            "kind": "task",
+            "event_id": new_id("evt"),
+            "job_id": held.id,
+            "payload": payload if leader is None else payload | {"follows": leader},
+            "state": "pending" if leader is None else HELD,
+            "attempts": 0,
+            "due": due,
+            "created": now,
+        },
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from moderation.errors import ConflictError
 from moderation.ids import new_id
@@ -15,10 +14,10 @@ from moderation.store.codec import clock, load_verdict, model_set
 from moderation.store.ending import OpenJob, record_verdict
 from moderation.store.engine import Database
 from moderation.store.events import append
-from moderation.store.opening import insert_item, keep_media
+from moderation.store.opening import insert_item, insert_task, keep_media
 from moderation.store.policies import keep_policy
 from moderation.store.records import JobState, NewItem, Submission
-from moderation.store.tables import idempotency, item, job, outbox
+from moderation.store.tables import idempotency, item, job
 from moderation.store.tables import verdict as verdicts
 from moderation.store.upsert import insert_new
 
@@ -84,7 +83,7 @@ def submit(
             connection,
             replace(held, state=state),
             kind=new.media.kind,
-            models=None if known is None else model_set(known.models),
+            models=None if known is None else model_set(known.verdict.models),
             now=moment,
             priority=new.priority,
             deadline=new.deadline,
@@ -92,7 +91,8 @@ def submit(
             lists=version,
         )
         if known is None:
-            connection.execute(insert(outbox), _task(held, new, leader, moment))
+            kind, due = new.media.kind, moment + PUBLISH_GRACE
+            insert_task(connection, held, kind, leader, due=due, now=moment)
             data = {"item_id": item_id, "job_id": job_id}
             append(
                 connection,
@@ -103,9 +103,14 @@ def submit(
                 now=moment,
             )
         else:
-            record_verdict(connection, held, known, moment)
+            verdict, passed_from = known.verdict, known.passed_from
+            record_verdict(connection, held, verdict, moment, passed_from=passed_from)
     return Submission(
-        item_id=item_id, job_id=job_id, state=state, verdict=known, follows=leader is not None
+        item_id=item_id,
+        job_id=job_id,
+        state=state,
+        verdict=None if known is None else known.verdict,
+        follows=leader is not None,
     )
 
 
@@ -166,19 +171,3 @@ def _earlier(
         verdict=None if found.body is None else load_verdict(found.body),
         replayed=True,
     )
-
-
-def _task(held: OpenJob, new: NewItem, leader: str | None, now: datetime) -> dict[str, Any]:
-    payload = {"job_id": held.id, "kind": new.media.kind}
-    return {
-        "id": new_id("out"),
-        "tenant": held.tenant,
-        "kind": "task",
-        "event_id": new_id("evt"),
-        "job_id": held.id,
-        "payload": payload if leader is None else payload | {"follows": leader},
-        "state": "pending" if leader is None else followers.HELD,
-        "attempts": 0,
-        "due": now + PUBLISH_GRACE,
-        "created": now,
-    }

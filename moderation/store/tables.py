@@ -268,6 +268,9 @@ verdict = Table(
     Column("decided_by", String(16), nullable=False),
     # The version of the tenant's lists when a person decided; None: that of the job.
     Column("lists", BigInteger),
+    # The verdict of another item with the same bytes, by a person, that this one was passed on
+    # from. No foreign key: it holds when that item is deleted.
+    Column("passed_from", BigInteger),
     Column("body", Text, nullable=False),
     created_column(),
     Index(None, "item_id", "id"),
