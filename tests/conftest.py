@@ -6,6 +6,7 @@ A server whose program is not installed skips its tests, with the reason named.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,8 +20,12 @@ from tests import live_servers, servers
 from tests.fakes.databases import migrated
 
 S = TypeVar("S")
-# A busy machine is no fault of the code; what is too slow shows in the benchmarks.
-hypothesis.settings.register_profile("moderation", deadline=None)
+# A busy machine is no fault of the code; what is too slow shows in the benchmarks. Where a change
+# is judged (`CI` is set) every run draws the same examples, so that chance judges nobody; elsewhere
+# each run draws new ones, and what they find is kept in `.hypothesis`.
+hypothesis.settings.register_profile(
+    "moderation", deadline=None, derandomize="CI" in os.environ, print_blob=True
+)
 hypothesis.settings.load_profile("moderation")
 TORCH = ("torch", "safetensors", "onnx")
 

@@ -61,16 +61,19 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def descendants(pid: int) -> set[int]:
+def children(pid: int) -> set[int]:
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            below = [int(word) for word in task.read_text().split()]
+            found |= {int(word) for word in task.read_text().split()}
         except (FileNotFoundError, ProcessLookupError):
             continue
-        for child in below:
-            found |= {child} | descendants(child)
     return found
+
+
+def descendants(pid: int) -> set[int]:
+    below = children(pid)
+    return below.union(*map(descendants, below))
 
 
 def picture(number: int) -> bytes:
@@ -134,7 +137,10 @@ class Served:
 
     def pid_of(self, name: str) -> int | None:
         """The process of a role, None while it is away."""
-        for pid in self.look():
+        assert self.process is not None
+        self.look()
+        # Not of a role's own children: until it executes its program, one looks like the role.
+        for pid in children(self.process.pid):
             try:
                 # The broker changes its title, but not its program.
                 program = Path(f"/proc/{pid}/exe").readlink().name

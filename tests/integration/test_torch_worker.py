@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.weights, pytest.mark.slow]
 
 JOBS = 40
 AGREE = 0.995
-PATIENCE_S = 110.0
+PATIENCE_S = 300.0
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("MODERATION_")}
 
 
