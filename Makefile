@@ -94,7 +94,7 @@ $(VENV)/.weights: $(VENV)/.runtime $(MANIFESTS)
 
 $(TORCH_VENV)/.torch: pyproject.toml constraints.txt
 	$(call venv,$(TORCH_VENV))
-	$(TORCH_VENV)/bin/pip install --quiet --no-compile -c constraints.txt $(TORCH) safetensors onnx -e '.[dev]'
+	$(TORCH_VENV)/bin/pip install --quiet --no-compile -c constraints.txt $(TORCH) safetensors onnx -e '.[test]'
 	@touch $@
 
 $(PEERS_VENV)/.peers: benchmarks/peers.txt

@@ -110,7 +110,7 @@ FORMATS: tuple[Format, ...] = (
     *_f("Cinepak", "AVI.avi MOV.mov", "-c:v", "cinepak", "-max_extra_cb_iterations", "0", **QCIF),
     *_f("Microsoft RLE", "AVI.avi", "-c:v", "msrle"),
     *_f("Microsoft Video 1", "AVI.avi", "-c:v", "msvideo1"),
-    *_f("ZMBV", "AVI.avi", "-c:v", "zmbv"),
+    *_f("ZMBV", "AVI.avi", "-c:v", "zmbv", **QCIF),
     *_f("Hap", "MOV.mov", "-c:v", "hap"),
     *_f("Dirac (VC-2)", "Matroska.mkv MOV.mov", "-c:v", "vc2",
         "-pix_fmt", "yuv422p"),

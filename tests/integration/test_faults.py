@@ -40,9 +40,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 SEED = int(os.environ.get("MODERATION_TEST_SEED", "7"))
-PICTURES = 120
+PICTURES = 80
 CLIENTS = 8
-KILLS = ("infer", "broker", "gateway", "infer")
+KILLS = ("infer", "broker", "gateway")
 SETTLE_S = 60.0
 
 

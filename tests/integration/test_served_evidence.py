@@ -19,7 +19,7 @@ rules:
   - {label: porn.explicit, review_at: 0.7, block_at: 0.9, min_frames: 2, window: 3}
   - {label: violence.weapon, review_at: 0.7, block_at: 0.9, block_needs: evidence}
 """
-LONG_S = 60
+LONG_S = 40
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ pytestmark = [
 SEED = int(os.environ.get("MODERATION_TEST_SEED", "7"))
 KILLS = ("infer", "media") * 2
 SECRET = "a secret of the test"
-MINUTES = 12
-PASSAGES = ((200.4, 203.4), (400.2, 412.0), (716.0, 720.0))
+MINUTES = 8
+PASSAGES = ((120.4, 123.4), (280.2, 292.0), (476.0, 480.0))
 POLICY = Policy(
     id="p",
     version=1,
@@ -50,7 +50,7 @@ POLICY = Policy(
 
 @pytest.fixture(scope="module")
 def film() -> Iterator[Path]:
-    """Twelve minutes of moving grey, a key frame in 25 seconds, red in the passages."""
+    """Eight minutes of moving grey, a key frame in 25 seconds, red in the passages."""
     red = "+".join(f"between(t,{start},{end - 0.001})" for start, end in PASSAGES)
     source = (
         f"testsrc2=size=160x120:rate=10:duration={MINUTES * 60},format=gray,format=yuv420p,"
