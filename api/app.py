@@ -15,8 +15,10 @@ from fastapi.routing import APIRoute
 
 from api import console, openapi, problems, tus
 from api.auth import Keyring
+from api.console.access import PATH as CONSOLE
 from api.deps import (
     MAX_READERS,
+    MAX_READERS_OF_A_TENANT,
     FiguresLike,
     Gateway,
     ListenerLike,
@@ -29,7 +31,7 @@ from api.deps import (
     cached_workers,
 )
 from api.incoming import Incoming
-from api.limits import BodyCap, RateLimiter, Readers, UploadRoom
+from api.limits import BodyGuard, RateLimiter, Readers, UploadRoom
 from api.metrics import Metrics
 from api.middleware import Envelope
 from api.routes import (
@@ -65,6 +67,8 @@ log = logging.getLogger(__name__)
 FORM_OVERHEAD = 64 * 1024
 """Bytes that a multipart body may have beside one file: boundaries, headers, fields."""
 SMALL_BODY = 64 * 1024
+MAX_FORM = 640 * 1024
+"""The console's longest form: 64,000 characters of hashes and notes, each up to nine bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def create_app(
             workers=cached_workers(db),
             counts=cached_counts(db),
             threads=Threads(),
-            readers=Readers(MAX_READERS),
+            readers=Readers(MAX_READERS, MAX_READERS_OF_A_TENANT),
             source=source,
             stopping=asyncio.Event(),
         )
@@ -172,7 +176,9 @@ def create_app(
     problems.install(app)
     openapi.install(app, policies)
     app.add_middleware(tus.Tus)
-    app.add_middleware(BodyCap, cap_of=partial(body_cap, settings))
+    app.add_middleware(
+        BodyGuard, cap_of=partial(body_cap, settings), stall_s=settings.stall_timeout
+    )
     app.add_middleware(Envelope, metrics=metrics)
     return app
 
@@ -187,6 +193,8 @@ def body_cap(settings: Settings, path: str) -> int:
         return settings.max_video_bytes + FORM_OVERHEAD
     if path.startswith("/v1/lists/") and path.endswith("/import"):
         return lists.MAX_IMPORT
+    if path.startswith(f"{CONSOLE}/lists/") and path.endswith("/entries"):
+        return MAX_FORM
     if path == tus.PATH or path.startswith(f"{tus.PATH}/"):
         return settings.max_video_bytes
     return SMALL_BODY

@@ -41,6 +41,7 @@ EVENT_THREADS: Final = 4
 PASSWORD_THREADS: Final = 2
 """Each takes 64 MiB while it looks at a password."""
 MAX_READERS: Final = 500
+MAX_READERS_OF_A_TENANT: Final = 200
 """Requests that read events as they come, in one process."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +17,19 @@ ROUNDING = 1e-6
 """Tokens that floating point may lose."""
 
 
-class BodyCap:
-    """ASGI middleware: no route reads more of a body than `cap_of(path)` bytes.
+class BodyGuard:
+    """ASGI middleware: no route reads more of a body than `cap_of(path)` bytes, or waits longer
+    than `stall_s` seconds for the next of them.
 
     Counts while the body streams in, so that a chunked body without a length, or one that
-    lies about it, is cut as well. The excess is raised out of `receive` as LimitError (413),
+    lies about it, is cut as well. Both are raised out of `receive` as LimitError (413, 408),
     which the problem handlers answer; a route that reads no body is not disturbed.
     """
 
-    def __init__(self, app: ASGIApp, *, cap_of: Callable[[str], int]) -> None:
+    def __init__(self, app: ASGIApp, *, cap_of: Callable[[str], int], stall_s: float) -> None:
         self._app = app
         self._cap_of = cap_of
+        self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -34,19 +38,27 @@ class BodyCap:
         cap = self._cap_of(scope["path"])
         seen = 0
         too_long = declared_length(scope) > cap
+        complete = False
 
-        async def capped() -> Message:
-            nonlocal seen
+        async def guarded() -> Message:
+            nonlocal seen, complete
             if too_long:  # told by the header: refuse before the first byte is read
                 raise too_large(cap)
-            message = await receive()
+            if complete:  # what comes next is that the client leaves, whenever it does
+                return await receive()
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    message = await receive()
+            except TimeoutError as error:
+                raise _stalled(self._stall_s) from error
+            complete = not message.get("more_body", False)
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > cap:
                     raise too_large(cap)
             return message
 
-        await self._app(scope, capped, send)
+        await self._app(scope, guarded, send)
 
 
 def declared_length(scope: Scope) -> int:
@@ -62,8 +74,7 @@ def too_large(cap: int) -> LimitError:
     return LimitError(f"The body is larger than {cap} bytes.", code="too_large")
 
 
-def stalled(seconds: float) -> LimitError:
-    """The error for a body of which nothing comes any more."""
+def _stalled(seconds: float) -> LimitError:
     return LimitError(f"Nothing of the body came for {seconds:g} s.", code="upload_stalled")
 
 
@@ -92,21 +103,27 @@ class UploadRoom:
 
 
 class Readers:
-    """Places for those who read events, of one process. Used in its event loop alone."""
+    """Places for those who read events, of one process: no tenant may have more than
+    `of_one_tenant` of them. Used in its event loop alone."""
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, of_one_tenant: int) -> None:
         self._free = at_most
+        self._of_one_tenant = of_one_tenant
+        self._taken: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, tenant: str) -> Iterator[None]:
         """Take a place. Raises OverloadedError."""
-        if self._free <= 0:
+        if self._free <= 0 or self._taken[tenant] >= self._of_one_tenant:
             raise OverloadedError("Too many read events at once; try again later.")
         self._free -= 1
+        self._taken[tenant] += 1
         try:
             yield
         finally:
             self._free += 1
+            self._taken[tenant] -= 1
+            self._taken += Counter()  # forgets those who have none
 
 
 class RateLimitedError(LimitError):

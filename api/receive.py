@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
-from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from api.bodies import MAX_FIELD, MAX_FIELDS, no_file
 from api.deps import Gateway, in_thread
 from api.incoming import IncomingFile
-from api.limits import stalled
 from moderation.errors import InputError, LimitError
 
 AT_ONCE: Final = 1024 * 1024
@@ -60,22 +57,6 @@ async def pour(
         raise
     if waiting:
         await in_thread(write, b"".join(waiting))
-
-
-async def raw(request: Request, stall_s: float) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises LimitError (upload_stalled) when nothing does for `stall_s`,
-    ClientDisconnect when the client has gone."""
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(stall_s):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise stalled(stall_s) from error
-        if piece:
-            yield piece
 
 
 class FilePart:

@@ -48,14 +48,18 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, gateway: Gateway, content: AsyncGenerator[bytes], seconds: float) -> None:
+    def __init__(
+        self, gateway: Gateway, tenant: str, content: AsyncGenerator[bytes], seconds: float
+    ) -> None:
         super().__init__(content, headers=HEADERS)
         self._events = content
         self._gateway = gateway
+        self._tenant = tenant
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._gateway.readers.hold(), self._gateway.metrics.readers.track_inprogress():
+        place = self._gateway.readers.hold(self._tenant)
+        with place, self._gateway.metrics.readers.track_inprogress():
             try:
                 with anyio.move_on_after(self._seconds + STUCK_S):
                     await super().__call__(scope, receive, send)

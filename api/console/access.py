@@ -112,7 +112,8 @@ async def form_of(request: Request) -> Form:
             raise InputError(f"{name} is a file, and none was asked for.")
         if "\0" in value or (not value.isprintable() and not _lines(value)):
             raise InputError(f"{name} has characters that cannot be shown.")
-        values.setdefault(name, []).append(value)
+        # Browsers end lines by two characters, and count one of them.
+        values.setdefault(name, []).append(value.replace("\r\n", "\n"))
     return Form(values)
 
 
@@ -123,8 +124,16 @@ def from_our_own_page(request: Request) -> None:
     if site is not None and site not in ("same-origin", "none"):
         raise ForgeryError("Another site sent this request.")
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and _place_of(origin) != request.headers.get("host"):
         raise ForgeryError("Another site sent this request.")
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port of an origin; None for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def give_cookie(request: Request, response: Response, secret: str, seconds: int) -> None:

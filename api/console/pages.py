@@ -126,9 +126,13 @@ def static_file(name: str) -> bytes:
 
 
 @cache
+def version_of(name: str) -> str:
+    return hashlib.sha256(static_file(name)).hexdigest()[:12]
+
+
 def static(name: str) -> str:
     """The address of a file of ours, which changes with its content."""
-    return f"{PATH}/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
+    return f"{PATH}/static/{name}?v={version_of(name)}"
 
 
 def moment(when: datetime) -> str:

@@ -34,7 +34,7 @@ async def all_events(
     on where it was, by `Last-Event-ID`, as long as events are kept (30 days unless it is set
     otherwise)."""
     last_id = await in_thread(_begin, gateway, key.tenant, last_event_id)
-    return EventStream(gateway, tail(gateway, key, None, last_id, seconds), seconds)
+    return EventStream(gateway, key.tenant, tail(gateway, key, None, last_id, seconds), seconds)
 
 
 @router.get(
@@ -55,7 +55,9 @@ async def stream_events(
     `alert.escalated` and `alert.closed`."""
     await in_thread(streams.get, gateway.db, key.tenant, stream_id)
     last_id = await in_thread(_begin, gateway, key.tenant, last_event_id)
-    return EventStream(gateway, tail(gateway, key, stream_id, last_id, seconds), seconds)
+    return EventStream(
+        gateway, key.tenant, tail(gateway, key, stream_id, last_id, seconds), seconds
+    )
 
 
 def _begin(gateway: Gateway, tenant: str, last_event_id: str | None) -> int:

@@ -12,7 +12,15 @@ from starlette.responses import Response
 from api import bodies
 from api.auth import WriteKey, charge
 from api.deps import Gateway, GatewayDep, in_share, in_thread
-from api.ingest import Options, Upload, accept, fetch_picture, refuse_when_fetching_is_off
+from api.ingest import (
+    Options,
+    Origin,
+    Upload,
+    accept,
+    fetch_picture,
+    known_submission,
+    refuse_when_fetching_is_off,
+)
 from api.limits import declared_length, too_large
 from api.problems import problem_for, request_id_of
 from api.schemas import examples, params
@@ -36,7 +44,7 @@ BATCH_AT_ONCE = 4
     responses={
         200: examples.verdict("The verdict was ready in time, or was known already"),
         202: examples.accepted(),
-        **problems(*KEYED, 409, 413, 415),
+        **problems(*KEYED, 408, 409, 413, 415),
     },
     openapi_extra={"requestBody": examples.IMAGE_BODY},
 )
@@ -51,7 +59,7 @@ async def post_image(
     """
     with gateway.uploads.hold(_size(request, gateway.settings.max_image_bytes)):
         # The bytes are not named here: they are given up before the wait begins.
-        submission = await _accept(gateway, key, await _upload(request, gateway), options)
+        submission = await _submission(request, gateway, key, options)
     return respond(await answer(gateway, submission, options, seconds))
 
 
@@ -61,7 +69,7 @@ async def post_image(
     response_model=None,
     responses={
         200: examples.batch(),
-        **problems(*KEYED, 413, 415),
+        **problems(*KEYED, 408, 413, 415),
     },
     openapi_extra={"requestBody": examples.BATCH_BODY},
 )
@@ -115,18 +123,35 @@ def _part(index: int, name: str | None, told: Answer | Problem) -> BatchPart:
     return BatchPart(index=index, source=name, status=202, accepted=told)
 
 
+async def _submission(
+    request: Request, gateway: Gateway, key: KeyRow, options: Options
+) -> Submission:
+    """What the picture of a request became, whichever of the three ways it came."""
+    if bodies.media_type(request) == bodies.JSON:
+        body = await bodies.read_json(request, params.UrlBody)
+        return await _fetched(gateway, key, body.url, options)
+    return await _accept(gateway, key, await _upload(request, gateway), options)
+
+
+async def _fetched(gateway: Gateway, key: KeyRow, url: str, options: Options) -> Submission:
+    refuse_when_fetching_is_off(gateway)
+    # Before it is fetched: its answer may be another one by now, or none.
+    origin = Origin(source=url, identity=url.encode())
+    earlier = await in_thread(known_submission, gateway, key.tenant, origin, options)
+    if earlier is not None:
+        return earlier
+    upload = await in_share(gateway.threads.fetches, partial(fetch_picture, gateway, url))
+    return await _accept(gateway, key, upload, options)
+
+
 async def _upload(request: Request, gateway: Gateway) -> Upload:
-    """The picture of a request, whichever of the three ways it came."""
+    """The picture that a request brings."""
     kind = bodies.media_type(request)
     if kind == bodies.MULTIPART:
         async with bodies.files(request, at_most=1) as parts:
             if not parts:
                 raise bodies.no_file()
             return await _read(gateway, parts[0])
-    if kind == bodies.JSON:
-        body = await bodies.read_json(request, params.UrlBody)
-        refuse_when_fetching_is_off(gateway)
-        return await in_share(gateway.threads.fetches, partial(fetch_picture, gateway, body.url))
     if kind in (bodies.RAW, bodies.FORM) or kind.startswith("image/"):
         return Upload(await bodies.read(request, gateway.settings.max_image_bytes))
     raise bodies.unsupported(

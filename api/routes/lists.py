@@ -75,7 +75,7 @@ CSV: Final = "text/csv"
     response_model=None,
     responses={
         201: shapes.bank("The list, without entries", located=True),
-        **problems(*KEYED, 409, 413, 415),
+        **problems(*KEYED, 408, 409, 413, 415),
     },
     openapi_extra=shapes.NEW,
 )
@@ -116,7 +116,7 @@ async def list_lists(
     "/lookup",
     summary="What matches a hash or an item",
     response_model=None,
-    responses={200: shapes.found(), **problems(*KEYED, 404, 413, 415)},
+    responses={200: shapes.found(), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=shapes.LOOKUP,
 )
 async def lookup(request: Request, gateway: GatewayDep, key: ReadKey) -> Response:
@@ -144,7 +144,7 @@ async def get_list(gateway: GatewayDep, key: ReadKey, bank_id: BankId) -> Respon
     "/{bank_id:bank}",
     summary="Change a list",
     response_model=None,
-    responses={200: shapes.bank("As it is now"), **problems(*KEYED, 404, 409, 413, 415)},
+    responses={200: shapes.bank("As it is now"), **problems(*KEYED, 404, 408, 409, 413, 415)},
     openapi_extra=shapes.PATCH,
 )
 async def patch_list(
@@ -175,7 +175,7 @@ async def delete_list(gateway: GatewayDep, key: ReviewKey, bank_id: BankId) -> R
     summary="Put a hash or an item on a list",
     status_code=201,
     response_model=None,
-    responses={201: shapes.added(), **problems(*KEYED, 404, 413, 415)},
+    responses={201: shapes.added(), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=shapes.ADD,
 )
 async def post_entry(
@@ -237,7 +237,7 @@ async def delete_entry(
     "/{bank_id}/import",
     summary="Put many hashes on a list",
     response_model=None,
-    responses={200: shapes.report(), **problems(*KEYED, 404, 413, 415)},
+    responses={200: shapes.report(), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=shapes.IMPORT,
 )
 async def import_entries(

@@ -81,7 +81,7 @@ async def list_versions(gateway: GatewayDep, key: ReadKey, policy_id: PolicyId) 
     summary="Publish a version of a policy",
     status_code=201,
     response_model=None,
-    responses={201: shapes.published(), **problems(*KEYED, 404, 409, 413, 415)},
+    responses={201: shapes.published(), **problems(*KEYED, 404, 408, 409, 413, 415)},
     openapi_extra=shapes.PUBLISH,
 )
 async def publish_version(
@@ -108,7 +108,7 @@ async def publish_version(
     summary="Publish an earlier version anew",
     status_code=201,
     response_model=None,
-    responses={201: shapes.published(), **problems(*KEYED, 404, 409, 413, 415)},
+    responses={201: shapes.published(), **problems(*KEYED, 404, 408, 409, 413, 415)},
     openapi_extra=shapes.ROLL_BACK,
 )
 async def roll_back(
@@ -132,7 +132,7 @@ async def roll_back(
     "/{policy_id}/what-if",
     summary="What other rules would have decided",
     response_model=None,
-    responses={200: whatif.what_if(), **problems(*KEYED, 404, 413, 415)},
+    responses={200: whatif.what_if(), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=whatif.WHAT_IF,
 )
 async def what_if(
@@ -154,7 +154,7 @@ async def what_if(
     "/{policy_id}/shadow",
     summary="Watch rules in shadow",
     response_model=None,
-    responses={200: shapes.shadow(), **problems(*KEYED, 404, 413, 415)},
+    responses={200: shapes.shadow(), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=shapes.SHADOW,
 )
 async def put_shadow(

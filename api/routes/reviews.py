@@ -196,7 +196,7 @@ async def list_decisions(gateway: GatewayDep, key: ReadKey, item_id: params.Item
     "/{item_id}/decision",
     summary="Decide an item",
     response_model=None,
-    responses={200: shapes.decided(), **problems(*KEYED, 404, 409, 413, 415)},
+    responses={200: shapes.decided(), **problems(*KEYED, 404, 408, 409, 413, 415)},
     openapi_extra=shapes.body(),
 )
 async def decide_item(

@@ -54,7 +54,7 @@ State = Annotated[StreamState | None, Query()]
     response_model=None,
     responses={
         201: shapes.stream("It is watched as soon as a supervisor has room", located=True),
-        **problems(*KEYED, 409, 413, 415),
+        **problems(*KEYED, 408, 409, 413, 415),
     },
     openapi_extra=shapes.NEW,
 )
@@ -172,7 +172,7 @@ async def get_clip(
     "/{stream_id}",
     summary="Change a stream",
     response_model=None,
-    responses={200: shapes.stream("As it is now"), **problems(*KEYED, 404, 413, 415)},
+    responses={200: shapes.stream("As it is now"), **problems(*KEYED, 404, 408, 413, 415)},
     openapi_extra=shapes.PATCH,
 )
 async def patch_stream(

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from api import bodies, receive, tus
+from api import bodies, tus
 from api.auth import WriteKey
 from api.deps import GatewayDep, in_thread
 from api.limits import declared_length, too_large
@@ -109,9 +109,8 @@ async def create_upload(
         room=gateway.settings.max_pending_bytes,
     )
     if brings:
-        body = receive.raw(request, gateway.settings.stall_timeout)
         try:
-            row = await tus.take(gateway, row, body, wanted)
+            row = await tus.take(gateway, row, request.stream(), wanted)
         except Exception:  # nobody will know its id
             await in_thread(uploads.discard, gateway.db, gateway.blobs, row.id)
             raise
@@ -168,8 +167,7 @@ async def patch_upload(
         raise uploads.misplaced(row)
     if offset + declared_length(request.scope) > row.length:
         raise LimitError(f"The upload was announced with {row.length} bytes.", code="too_large")
-    body = receive.raw(request, gateway.settings.stall_timeout)
-    row = await tus.take(gateway, row, body, wanted)
+    row = await tus.take(gateway, row, request.stream(), wanted)
     return Response(status_code=204, headers=tus.facts(row))
 
 

@@ -111,15 +111,14 @@ async def _submission(
 ) -> Submission:
     """What the video of a request became, whichever way it came."""
     kind = bodies.media_type(request)
-    stall_s = gateway.settings.stall_timeout
     if kind == bodies.MULTIPART:
         part = receive.FilePart(request.headers)
         async with receive.file(gateway, declared_length(request.scope)) as file:
-            await receive.pour(part.read(receive.raw(request, stall_s)), file.write)
+            await receive.pour(part.read(request.stream()), file.write)
             return await _accept(gateway, key, file, Origin(part.name), options)
     if kind in (bodies.RAW, bodies.FORM) or kind.startswith(("video/", "image/")):
         async with receive.file(gateway, declared_length(request.scope)) as file:
-            await receive.pour(receive.raw(request, stall_s), file.write)
+            await receive.pour(request.stream(), file.write)
             return await _accept(gateway, key, file, Origin(), options)
     if kind == bodies.JSON:
         body = (await bodies.read_json(request, params.VideoBody)).root

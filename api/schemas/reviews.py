@@ -20,7 +20,8 @@ DECISION: Final = "decision_0198f1c2a7d47b0c8e5f6a7b8c9d0e31"
 LINES: Final = "application/x-ndjson"
 LABEL: Final = r"^[a-z_]+\.[a-z_]+$"
 
-DecisionId = Annotated[str, Path(pattern=r"^decision_[0-9a-f]{32}$")]
+DECISION_ID: Final = r"^decision_[0-9a-f]{32}$"
+DecisionId = Annotated[str, Path(pattern=DECISION_ID)]
 After = Annotated[
     str | None,
     Query(pattern=r"^item_[0-9a-f]{32}$", description="begin behind this item of the queue"),

@@ -46,7 +46,13 @@ rules:
   - {label: porn.explicit, review_at: 0.1, block_at: 0.999}
   - {label: violence.weapon, review_at: 0.1, block_at: 0.999}
 """
-PEOPLE = {"anna": Role.REVIEWER, "ben": Role.REVIEWER, "lea": Role.LEAD, "root": Role.ADMIN}
+PEOPLE = {
+    "anna": Role.REVIEWER,
+    "ben": Role.REVIEWER,
+    "vic": Role.REVIEWER,
+    "lea": Role.LEAD,
+    "root": Role.ADMIN,
+}
 GRAVE = ("serious", "critical")
 
 
@@ -351,6 +357,69 @@ def test_a_stream_is_started_watched_and_stopped_on_the_wall(seat: Callable[...,
     anna.go("/streams")
     expect(anna.page.locator("article h2")).to_have_text("room <7>")
     expect(anna.page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+@pytest.mark.slow
+def test_the_veil_holds_on_every_way_and_failures_leave_what_is_there(
+    seat: Callable[..., Seat], client: httpx.Client
+) -> None:
+    first, second = (sent(client, picture(number))["id"] for number in (60, 61))
+    vic = seat("vic")
+    clear = vic.page.locator("image.clear").first
+
+    # Back to an item: what was opened on the next one stays covered here.
+    vic.go(f"/items/{first}")
+    vic.press("c")
+    vic.page.keyboard.press("p")
+    expect(vic.page.locator("[data-item]")).not_to_have_attribute("data-item", first)
+    expect(vic.page.locator("#main")).to_be_focused()
+    vic.page.keyboard.press("r")
+    expect(clear).to_have_css("visibility", "visible")
+    with vic.page.expect_navigation():
+        vic.page.go_back()
+    expect(vic.page.locator("[data-item]")).to_have_attribute("data-item", first)
+    expect(clear).to_have_css("visibility", "hidden")
+    vic.page.keyboard.down("Space")
+    expect(clear).to_have_css("visibility", "visible")
+    vic.page.keyboard.up("Space")
+    expect(clear).to_have_css("visibility", "hidden")
+
+    # A decision that fails on its way, by whatever stands before the gateway: nothing is lost.
+    vic.go(f"/items/{second}")
+    if vic.page.locator("[data-key=c]").count():
+        vic.press("c")
+    vic.page.keyboard.press("m")
+    vic.page.keyboard.type("a note")
+    vic.page.keyboard.press("Escape")
+    broken: dict[str, Any] = {"status": 502, "body": "<h1>Bad gateway</h1>"}
+    vic.page.route("**/decision*", lambda route: route.fulfill(**broken))
+    with vic.page.expect_response("**/decision*"):
+        vic.page.keyboard.press("b")
+    expect(vic.page.locator("textarea[name=note]")).to_have_value("a note")
+    vic.page.unroute("**/decision*")
+
+    # The wall outlives a poll that fails.
+    vic.go("/streams")
+    vic.page.route("**/console/streams", lambda route: route.fulfill(**broken))
+    with vic.page.expect_response("**/console/streams"):
+        pass
+    vic.page.unroute("**/console/streams")
+    expect(vic.page.locator("#wall")).to_be_visible()
+    with vic.page.expect_response("**/console/streams") as polled:
+        pass
+    assert polled.value.status == 200
+    told = [one for one in vic.wrong if "502" in one]
+    assert len(told) >= 2, "the browser's own words on what failed"
+    vic.wrong[:] = [one for one in vic.wrong if one not in told and "Response Status" not in one]
+
+    # Who switched the veil off sees the picture at once.
+    vic.go("/account")
+    vic.page.locator("[name=veil]").uncheck()
+    vic.page.get_by_role("button", name="Keep").click()
+    vic.go(f"/items/{second}")
+    expect(clear).to_have_css("visibility", "visible")
+    vic.page.keyboard.press("r")
+    expect(clear).to_have_css("visibility", "hidden")
 
 
 def photo(quality: int, width: int = 512) -> bytes:

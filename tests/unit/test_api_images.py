@@ -328,6 +328,26 @@ def test_a_url_is_fetched_where_that_is_on(tmp_path: Path, monkeypatch: pytest.M
         problem(large, 413, "fetch_too_large")
 
 
+def test_a_repeated_url_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [png()]
+
+    def fake_fetch(url: str, **limits: object) -> fetch.Fetched:
+        if not bodies:
+            raise FetchError("It has expired.")
+        return fetch.Fetched(data=bodies.pop(), content_type="image/png", url=url)
+
+    monkeypatch.setattr(fetch, "fetch", fake_fetch)
+    told = {"json": {"url": "http://pics.example/a.png"}, "headers": {"Idempotency-Key": "k"}}
+    with running(tmp_path / "home", fetch_enabled=True) as gate:
+        first, second = (gate.client.post("/v1/images", **told) for _ in range(2))
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert first.json()["id"] == second.json()["id"]
+        changed = told | {"json": {"url": "http://pics.example/b.png"}}
+        problem(gate.client.post("/v1/images", **changed), 409, "idempotency_conflict")
+
+
 # --- duplicates and repeats -------------------------------------------------------------
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from api.cached import Cached
-from api.limits import BodyCap, RateLimiter
-from moderation.errors import LimitError
+from api.limits import BodyGuard, RateLimiter, Readers
+from moderation.errors import LimitError, OverloadedError
 
 
 def run_capped(cap: int, chunks: list[bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -36,7 +36,7 @@ def run_capped(cap: int, chunks: list[bytes], headers: list[tuple[bytes, bytes]]
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    capped = BodyCap(app, cap_of=lambda path: cap)
+    capped = BodyGuard(app, cap_of=lambda path: cap, stall_s=30)
     asyncio.run(capped({"type": "http", "path": "/", "headers": headers}, receive, send))
     return got
 
@@ -73,8 +73,51 @@ def test_other_scopes_pass_untouched() -> None:
     async def drop(message: Message) -> None:
         del message
 
-    asyncio.run(BodyCap(app, cap_of=lambda path: 0)({"type": "lifespan"}, nothing, drop))
+    guarded = BodyGuard(app, cap_of=lambda path: 0, stall_s=30)
+    asyncio.run(guarded({"type": "lifespan"}, nothing, drop))
     assert seen == ["lifespan"]
+
+
+def test_silence_ends_a_body_and_nothing_after_it() -> None:
+    started = {"type": "http.request", "body": b"x", "more_body": True}
+    ended = {"type": "http.request", "body": b"", "more_body": False}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if scope["path"] == "/whole":
+            await receive()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(receive(), 0.3)  # whether the client leaves
+            return
+        with pytest.raises(LimitError, match=r"came for 0\.05 s") as caught:
+            await receive()
+        assert caught.value.code == "upload_stalled"
+
+    async def drop(message: Message) -> None:
+        del message
+
+    async def run(path: str, *messages: Message) -> None:
+        sent: asyncio.Queue[Message] = asyncio.Queue()
+        for message in messages:
+            sent.put_nowait(message)
+        guarded = BodyGuard(app, cap_of=lambda path: 9, stall_s=0.05)
+        await guarded({"type": "http", "path": path, "headers": []}, sent.get, drop)
+
+    asyncio.run(run("/", started))
+    asyncio.run(run("/whole", started, ended))
+
+
+def test_no_tenant_has_all_places_of_readers() -> None:
+    readers = Readers(3, 2)
+    with readers.hold("a"), readers.hold("a"):
+        with pytest.raises(OverloadedError), readers.hold("a"):
+            pass
+        with readers.hold("b"), pytest.raises(OverloadedError), readers.hold("c"):
+            pass
+        with readers.hold("c"):
+            pass
+    with readers.hold("a"):
+        pass
 
 
 def test_a_bucket_empties_and_refills_evenly() -> None:

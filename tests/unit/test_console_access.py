@@ -127,6 +127,7 @@ def test_no_change_without_the_token_of_ones_own_page(
         for headers in (
             {"Origin": "http://elsewhere"},
             {"Origin": "null"},
+            {"Origin": "http://["},
             {"Sec-Fetch-Site": "cross-site"},
             {"Sec-Fetch-Site": "same-site"},
         ):

@@ -95,6 +95,19 @@ def test_hashes_are_added_line_by_line_and_removed(gate: Gate) -> None:
     assert [one.value for one in entries(gate, bank)] == ["2" * 64]
 
 
+def test_as_many_hashes_as_the_form_takes_are_read(gate: Gate) -> None:
+    lead = signed_in(gate, "lea", Role.LEAD)
+    bank = made(lead)
+    lines = [f"{number:064x},见过" for number in range(940)]
+    # As browsers send them, and count them: a line's end is one character.
+    assert len("\n".join(lines)) < 64_000 < len("\r\n".join(lines))
+    form = {"match": "sha256", "hashes": "\r\n".join(lines)}
+    page(lead.post(f"/console/lists/{bank}/entries", form))
+    row = lists.get_bank(gate.stack.db, "default", bank)
+    assert row.entries == 940
+    assert {one.note for one in entries(gate, bank)} == {"见过"}
+
+
 def test_a_decision_puts_the_picture_on_a_list(gate: Gate) -> None:
     db = gate.stack.db
     item = seen(gate, 1, PDQ)

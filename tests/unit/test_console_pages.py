@@ -126,6 +126,26 @@ def test_claim_decide_undo(gate: Gate) -> None:
     assert gate.stack.waker.woken.count(first) == 2
 
 
+def test_an_address_makes_no_form_of_another_path(gate: Gate) -> None:
+    item = waiting(gate.stack.db, 1)
+    anna = signed_in(gate, "anna", Role.REVIEWER)
+    for path in ("/console/queue", f"/console/items/{item}"):
+        for told in ("../sign-out%3F", "decision_1", "decision_" + "0" * 32 + "%0A", "%2F"):
+            assert "toast" not in page(anna.get(f"{path}?undo={told}")), told
+        assert "toast" in page(anna.get(f"{path}?undo=decision_{'0' * 32}"))
+
+
+def test_files_are_kept_for_good_under_their_own_version_alone(gate: Gate) -> None:
+    anna = signed_in(gate, "anna", Role.VIEWER)
+    (script,) = re.findall(
+        r'src="(/console/static/console.js\?v=\w+)"', page(anna.get("/console/queue"))
+    )
+    assert "immutable" in anna.get(script).headers["cache-control"]
+    for other in (script[:-1], script.partition("?")[0], f"{script}0"):
+        answer = anna.get(other)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+
+
 def test_a_pass_has_no_label(gate: Gate) -> None:
     item = waiting(gate.stack.db, 1)
     anna = signed_in(gate, "anna", Role.REVIEWER)

@@ -114,6 +114,18 @@ def test_another_tenants_stream_is_not_there_whoever_signs(
     assert viewer.get(f"/console/media/1-0/{stream}/newest/1").status_code == 404
 
 
+def test_a_later_page_of_the_wall_stays_one(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.console.routes.streams.PAGE", 1)
+    for _ in range(2):
+        make(gate.stack.db)
+    viewer = signed_in(gate, "vera", Role.VIEWER)
+    first = viewer.get("/console/streams").text
+    (more,) = re.findall(r'href="([^"]+)" rel="next"', first)
+    assert 'hx-get="/console/streams"' in first
+    # What the wall asks for every three seconds is what it shows.
+    assert f'hx-get="{more}"' in viewer.get(more).text
+
+
 def test_without_the_broker_the_wall_stands(gate: Gate, newest: FakeNewest) -> None:
     live(gate)
     newest.down = True

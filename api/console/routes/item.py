@@ -16,7 +16,7 @@ from api.console.filters import QueueFilter
 from api.console.names import names_of
 from api.console.pages import ConsoleRoute
 from api.console.routes.lists import banks_of, put_on_list
-from api.console.routes.queue import next_item
+from api.console.routes.queue import next_item, undoable
 from api.console.views import Bar, Look
 from api.deleting import delete_item
 from api.deps import Gateway, GatewayDep, in_thread
@@ -57,7 +57,7 @@ async def item_page(
     request: Request, gateway: GatewayDep, who: Viewer, item_id: ItemId
 ) -> Response:
     query = dict(request.query_params)
-    undo = query.pop("undo", None)
+    undo = undoable(query.pop("undo", None))
     flt = QueueFilter.of(query)
     facts = await in_thread(_facts, gateway, who, item_id)
     await in_thread(

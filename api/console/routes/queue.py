@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,6 +17,7 @@ from api.console.pages import ConsoleRoute
 from api.console.preferences import Preferences
 from api.console.views import Card, card
 from api.deps import Gateway, GatewayDep, in_thread
+from api.schemas.reviews import DECISION_ID
 from moderation.errors import InputError
 from moderation.labels import LABELS
 from moderation.store import accounts, items, reviews
@@ -46,7 +48,7 @@ async def queue(
         labels=sorted({*(one.name for one in LABELS), *(name for name in counts.by_label if name)}),
         policies=policies,
         nothing="nothing" in request.query_params,
-        undo=request.query_params.get("undo"),
+        undo=undoable(request.query_params.get("undo")),
     )
 
 
@@ -57,6 +59,12 @@ async def claim_next(
     """One at a time: claims the first that nobody else has, and shows it."""
     flt = QueueFilter.of(dict(request.query_params))
     return await next_item(gateway, who, flt, after=form.get("after", 64) or None)
+
+
+def undoable(told: str | None) -> str | None:
+    """A decision's id out of an address, which anybody may have written: it becomes the path of a
+    form with this session's token in it."""
+    return told if told is not None and re.fullmatch(DECISION_ID, told) else None
 
 
 async def next_item(

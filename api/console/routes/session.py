@@ -60,11 +60,14 @@ async def sign_out(gateway: GatewayDep, who: Viewer) -> Response:
 
 
 @router.get("/static/{name}")
-async def static(name: Annotated[str, Path(max_length=64)]) -> Response:
+async def static(name: Annotated[str, Path(max_length=64)], v: str = "") -> Response:
     kind = STATIC.get(name)
     if kind is None:
         raise NotFoundError("There is no such file.")
-    headers = pages.SECURITY | {"Cache-Control": "public, max-age=31536000, immutable"}
+    # Another gateway's page, of another version, may ask for a content that is not ours.
+    ours = v == pages.version_of(name)
+    keep = "public, max-age=31536000, immutable" if ours else "no-store"
+    headers = pages.SECURITY | {"Cache-Control": keep}
     return Response(pages.static_file(name), headers=headers, media_type=kind)
 
 

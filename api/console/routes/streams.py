@@ -54,6 +54,7 @@ async def wall(
         who,
         tiles=tiles,
         following=following,
+        cursor=cursor,
         policies=sorted(policies),
         may_fetch=gateway.settings.fetch_enabled,
     )

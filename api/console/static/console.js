@@ -201,7 +201,7 @@
     held = false;
     follow();
     rest();
-    if (revealed) count();
+    show();
   }
 
   document.addEventListener("htmx:afterSettle", (event) => {
@@ -215,9 +215,12 @@
     const place = event.detail.elt;
     if (place.id === "wall" && place.contains(document.activeElement)) event.preventDefault();
   });
-  // A decision that was refused: the answer is a page that says why.
+  // A decision that was refused: the answer is a page that says why. Whatever else fails leaves what
+  // is there: a proxy's error has nothing to show, and the wall would be gone with its polling.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+    const { xhr, target } = event.detail;
+    if (xhr.status < 400) return;
+    event.detail.shouldSwap = target.id === "main" && xhr.responseText.includes('<main id="main"');
   });
   document.addEventListener("DOMContentLoaded", begin);
 })();
