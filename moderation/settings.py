@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         description="an upload in pieces is deleted when none came for so long",
     )
     stall_timeout: float = Field(
-        default=60.0, gt=0, description="a sender that is silent for so long in the middle of a body is left"
+        default=60.0,
+        gt=0,
+        description="a sender that is silent for so long in the middle of a body is left",
     )
     default_policy: str = "default"
     wait_default: float = Field(default=10.0, ge=0, description="seconds an image POST waits")
