@@ -94,7 +94,7 @@ def probe(path: Path, limits: ProbeLimits) -> Probed:
         code = child.finish()
     if code != 0:
         raise MediaError(f"the file ended its reader (exit code {code})", code="decode_crashed")
-    probed = _probed(answer, size)
+    probed = parse(answer, size)
     if probed.info.duration_s > limits.max_duration_s:
         raise MediaError(
             f"the video is {probed.info.duration_s:.0f} s long, or says so; "
@@ -104,8 +104,9 @@ def probe(path: Path, limits: ProbeLimits) -> Probed:
     return probed
 
 
-def _probed(answer: bytes, size: int) -> Probed:
-    """The child's answer, checked: a hostile file may have taken the child over."""
+def parse(answer: bytes, size: int) -> Probed:
+    """The child's answer on a file of `size` bytes, checked: a hostile file may have taken the
+    child over. Raises MediaError."""
     try:
         line, _, frames = answer.partition(b"\n")
         told = json.loads(line)

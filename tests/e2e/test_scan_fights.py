@@ -18,7 +18,7 @@ REF = read_spec(ROOT / "weights" / "fights" / "model.toml").ref
 MOVING = "mandelbrot=size=320x240:rate=24"
 """A zoom that never rests, with nobody in it."""
 SLIDES = "testsrc2=size=320x240:rate=0.2"
-LENGTH_S = 12
+LENGTH_S = 8
 POLICY = """\
 id: everything
 version: 1
@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def film(path: Path, source: str) -> Path:
-    """12 s at 24 frames a second, written by the bundled ffmpeg."""
+    """8 s at 24 frames a second, written by the bundled ffmpeg."""
     shown = f"{source},fps=24,trim=duration={LENGTH_S},format=yuv420p"
     words = ("-f", "lavfi", "-i", shown, "-c:v", "libx264", "-preset", "ultrafast")
     subprocess.run([program(), "-nostdin", "-v", "error", *words, str(path)], check=True)

@@ -9,12 +9,12 @@ import pytest
 from media import write
 
 from moderation.sniff import HEAD_BYTES, is_video
-from moderation.video.probe import Probed, ProbeLimits, probe
+from moderation.video.probe import Probed
 from tests.fakes import counter
 from tests.fakes.formats import FORMATS, Format
+from tests.fakes.probing import probe_here
 
 FRAMES = 100
-LIMITS = ProbeLimits()
 NO_TIMES = "the container tells decoding order only: times are late by the frames held back"
 FAULTS = {
     "H.264 in AVI": NO_TIMES,
@@ -80,4 +80,4 @@ def test_formats(masters: Masters, tmp_path: Path, told: Format) -> None:
     path = write(tmp_path / f"film.{told.extension}", "-i", str(master), *told.words)
     with path.open("rb") as file:
         assert is_video(file.read(HEAD_BYTES)) == told.sniffed
-    check(path, probe(path, LIMITS), float(Fraction(told.fps)), told.tick_s)
+    check(path, probe_here(path), float(Fraction(told.fps)), told.tick_s)

@@ -14,10 +14,11 @@ from media import write
 from moderation.types import InputKey
 from moderation.video.ffmpeg import program
 from moderation.video.look import look
-from moderation.video.probe import Probed, ProbeLimits, probe
+from moderation.video.probe import Probed
 from moderation.video.sampling import cut
 from moderation.video.source import ReadOptions
 from tests.fakes import counter
+from tests.fakes.probing import probe_here
 
 FRAMES = 75
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "30", "-bf", "2", "-pix_fmt", "yuv420p")
@@ -40,7 +41,7 @@ def steady(fps: float = 25.0, *, frames: int = FRAMES, later_s: float = 0.0) -> 
 
 def check(path: Path, frames: Sequence[Shown], end_s: float, *, tick_s: float = 0.0011) -> Probed:
     """Index, length, and at moments all over the film the number of the frame shown then."""
-    probed = probe(path, ProbeLimits())
+    probed = probe_here(path)
     assert probed.info.duration_s == pytest.approx(end_s, abs=0.1)
     assert probed.index.times.tolist() == pytest.approx([f.time_s for f in frames], abs=tick_s)
     ends = [*(after.time_s for _, after in pairwise(frames)), end_s]
@@ -123,7 +124,7 @@ def test_frames_that_are_held_for_long(master: Path, tmp_path: Path, extension: 
     words = ("-vf", "select='lt(n,25)+not(mod(n,20))'", "-fps_mode", "passthrough")
     codec = ("-c:v", "libvpx", "-deadline", "realtime") if extension == "webm" else X264
     path = write(tmp_path / f"film.{extension}", "-i", str(master), *words, *codec)
-    probed = probe(path, ProbeLimits())
+    probed = probe_here(path)
     check(path, [Shown(number / 25, number) for number in kept], probed.info.duration_s)
     assert 60 / 25 < probed.info.held_s <= FRAMES / 25 + 0.8
 
@@ -203,7 +204,7 @@ def test_sound_after_the_picture(master: Path, tmp_path: Path, extension: str) -
 def test_a_single_frame(tmp_path: Path, extension: str) -> None:
     film = counter.write(tmp_path / "film.y4m", 1)
     path = write(tmp_path / f"film.{extension}", "-i", str(film))
-    probed = probe(path, ProbeLimits())
+    probed = probe_here(path)
     assert probed.info.frames == 1
     assert 0 < probed.info.duration_s < 1
     assert counter.shown(path, probed, [0.0]) == [(0.0, 0)]
@@ -213,7 +214,7 @@ def test_the_smallest_and_the_widest(tmp_path: Path) -> None:
     dot = write(
         tmp_path / "dot.mkv", "-f", "lavfi", "-i", "color=red:size=1x1:duration=1", "-c:v", "png"
     )
-    probed = probe(dot, ProbeLimits())
+    probed = probe_here(dot)
     assert (probed.info.width, probed.info.height, probed.info.frames) == (1, 1, 25)
     (chunk,) = cut([0.1, 0.9], probed.index, exact=True)
     key = InputKey(32, 32)
