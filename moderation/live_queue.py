@@ -25,7 +25,7 @@ QUEUE: Final = "moderation.live.asks"
 PACK: Final = "moderation.live.pack:"
 ANSWERS: Final = "moderation.live.answers:"
 KEPT_S: Final = 30
-"""What nobody fetched is gone after so long: its reader, or its writer, is dead."""
+"""Messages that nobody fetched are gone after so long: their reader, or their writer, is dead."""
 CONNECT_TIMEOUT_S: Final = 2.0
 SOCKET_TIMEOUT_S: Final = 10.0
 
@@ -35,23 +35,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A pack of frames that is to be scored. id: of no other. deadline_s: seconds UTC; later, no
-    one wants the answer. owner: who asks. floors: as of `models.cascade`, for all frames."""
+    """A pack of frames that is to be scored. id: of no other. wait_s: the answer is waited for so
+    long, by the broker's clock, which all share: those of two machines need not agree. owner: who
+    asks. floors: as of `models.cascade`, for all frames."""
 
     id: str
     owner: str
-    deadline_s: float
+    wait_s: float
     floors: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """peaks: of each frame of the pack, in its order; None: it could not be scored. scored_s:
-    when that was done, UTC."""
+    """peaks: of each frame of the pack, in its order; None: it could not be scored."""
 
     id: str
     peaks: Sequence[Peaks | None]
-    scored_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An ask that somebody took. left_s: the answer is waited for so much longer. pack: None: it is
+    gone, as the time is over or somebody else took it."""
+
+    ask: Ask
+    left_s: float
+    pack: bytes | None
 
 
 _ASK = TypeAdapter(Ask)
@@ -67,9 +76,8 @@ class LiveQueue(Protocol):
     def withdraw(self, ask: Ask) -> None:
         """It is no longer wanted. Nothing happens when it was taken already."""
 
-    def next_ask(self, timeout_s: float) -> tuple[Ask, bytes | None] | None:
-        """The one that waits longest, with its pack (None: that is gone); None after so long
-        (above 0)."""
+    def next_ask(self, timeout_s: float) -> Asked | None:
+        """The one that waits longest; None after so long (above 0)."""
 
     def answer(self, owner: str, answer: Answer) -> None:
         """To the one who asked."""
@@ -95,7 +103,7 @@ class RedisLiveQueue:
 
     def ask(self, ask: Ask, pack: bytes) -> None:
         with _broker_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.set(PACK + ask.id, pack, ex=KEPT_S)
+            pipe.set(PACK + ask.id, pack, px=max(1, round(1000 * ask.wait_s)))
             pipe.rpush(QUEUE, _dump(ask))
             pipe.expire(QUEUE, KEPT_S)
             pipe.execute()
@@ -106,13 +114,17 @@ class RedisLiveQueue:
             pipe.unlink(PACK + ask.id)
             pipe.execute()
 
-    def next_ask(self, timeout_s: float) -> tuple[Ask, bytes | None] | None:
+    def next_ask(self, timeout_s: float) -> Asked | None:
         with _broker_errors():
             found = self._client.blpop([QUEUE], timeout=timeout_s)
             if found is None:
                 return None
             ask = _load(_ASK, found[1])
-            return ask, self._client.getdel(PACK + ask.id)
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.pttl(PACK + ask.id)
+                pipe.getdel(PACK + ask.id)
+                left_ms, pack = pipe.execute()
+            return Asked(ask, max(0, left_ms) / 1000, pack)
 
     def answer(self, owner: str, answer: Answer) -> None:
         with _broker_errors(), self._client.pipeline(transaction=True) as pipe:

@@ -56,8 +56,11 @@ class _Looked:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    """deadline_s: seconds UTC, of the capture times' clock."""
+
     ask: Ask
     frames: tuple[_Looked, ...]
+    deadline_s: float
 
 
 class ScoreLine:
@@ -136,9 +139,7 @@ class ScoreLine:
         """Give up packs whose answer is overdue; their frames."""
         now_s = self._now()
         with self._lock:
-            late = [
-                sent.ask for sent in self._sent.values() if now_s > sent.ask.deadline_s + LATE_S
-            ]
+            late = [sent.ask for sent in self._sent.values() if now_s > sent.deadline_s + LATE_S]
         gone: list[Scored] = []
         for ask in late:
             gone += self._unscored(ask.id)
@@ -161,9 +162,9 @@ class ScoreLine:
         frames = [one.taken.frame for one in looked]
         pixels = {key: np.stack([frame.pixels[key] for frame in frames]) for key in self._keys}
         floors = self._floors({one.taken.stream for one in looked})
-        ask = Ask(new_id("live"), self._owner, self._now() + self._deadline_s, floors)
+        ask = Ask(new_id("live"), self._owner, self._deadline_s, floors)
         pack = FramePack((), tuple(one.hash for one in looked), pixels)
-        return _Sent(ask, tuple(looked)), dump_pack(pack)
+        return _Sent(ask, tuple(looked), self._now() + self._deadline_s), dump_pack(pack)
 
     def _unscored(self, id_: str) -> tuple[Scored, ...]:
         sent = self._done(id_)

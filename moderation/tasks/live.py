@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,11 +24,10 @@ AWAY_S: Final = 0.5
 
 @dataclass(frozen=True)
 class LiveScoring:
-    """Used by several threads. now: seconds UTC, of a machine whose clock is set."""
+    """Used by several threads."""
 
     queue: LiveQueue
     scorer: Scorer
-    now: Callable[[], float] = time.time
 
     def run(self, stop: threading.Event) -> None:
         """Score until `stop` is set. Live frames do not wait for films: they are not patient."""
@@ -46,18 +44,17 @@ class LiveScoring:
         found = self.queue.next_ask(timeout_s)
         if found is None:
             return False
-        ask, data = found
-        left_s = ask.deadline_s - self.now()
-        if data is None or left_s <= 0:
+        ask = found.ask
+        if found.pack is None:
             log.info("a live pack came too late")
             return False
         try:
-            peaks = self._peaks(load_pack(data), ask, time.monotonic() + left_s)
+            peaks = self._peaks(load_pack(found.pack), ask, time.monotonic() + found.left_s)
         except ServiceError as error:
             # Who asked gives up at the deadline, and has a newer frame by then.
             log.warning("live frames were not scored: %s: %s", error.code, error)
             return False
-        self.queue.answer(ask.owner, Answer(ask.id, peaks, self.now()))
+        self.queue.answer(ask.owner, Answer(ask.id, peaks))
         return True
 
     def _peaks(self, pack: FramePack, ask: Ask, deadline: float) -> tuple[Peaks | None, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,13 +13,13 @@ import redis
 from api.metrics import Metrics
 from moderation.errors import BrokerError
 from moderation.live.figures import BUCKETS_S, PREFIX, Counting, Figures, FigureStore
-from moderation.live_queue import ANSWERS, KEPT_S, PACK, QUEUE, Answer, Ask, RedisLiveQueue
+from moderation.live_queue import ANSWERS, KEPT_S, PACK, QUEUE, Answer, Ask, Asked, RedisLiveQueue
 from moderation.store.live_records import StreamCount
 from moderation.types import LabelScore
 from tests import servers
 from tests.servers import free_port
 
-ASK = Ask("live_1", "live-test", 1234.5, {"porn.explicit": 0.5, "violence.gore": 0.25})
+ASK = Ask("live_1", "live-test", 4.5, {"porn.explicit": 0.5, "violence.gore": 0.25})
 SCORE = LabelScore("porn.explicit", 0.75, "m@1", "x", boxes=((0.1, 0.2, 0.3, 0.4, 0.5),))
 
 
@@ -47,12 +49,15 @@ def test_a_pack_goes_out_and_its_scores_come_back(queue: RedisLiveQueue) -> None
     data = bytes(range(256)) * 10_000
     queue.ask(ASK, data)
     assert queue.waiting() == 1
-    assert queue.next_ask(1.0) == (ASK, data)
-    answer = Answer("live_1", ({"porn.explicit": SCORE}, None), 1235.0)
+    found = queue.next_ask(1.0)
+    assert found is not None
+    assert (found.ask, found.pack) == (ASK, data)
+    assert 0 < found.left_s <= ASK.wait_s
+    answer = Answer("live_1", ({"porn.explicit": SCORE}, None))
     queue.answer("live-test", answer)
     back = queue.next_answer("live-test", 1.0)
     assert back is not None
-    assert (back.id, tuple(back.peaks), back.scored_s) == ("live_1", tuple(answer.peaks), 1235.0)
+    assert (back.id, tuple(back.peaks)) == ("live_1", tuple(answer.peaks))
 
 
 def test_waiting_ends(queue: RedisLiveQueue) -> None:
@@ -71,7 +76,14 @@ def test_what_is_withdrawn_is_gone(queue: RedisLiveQueue, client: redis.Redis) -
 def test_a_pack_that_ran_out_is_told(queue: RedisLiveQueue, client: redis.Redis) -> None:
     queue.ask(ASK, b"x")
     client.delete(PACK + "live_1")
-    assert queue.next_ask(1.0) == (ASK, None)
+    assert queue.next_ask(1.0) == Asked(ASK, 0, None)
+    # Of itself, once nobody waits for its answer any more: by the broker's own clock.
+    queue.ask(replace(ASK, wait_s=0.05), b"x")
+    deadline = time.monotonic() + 10
+    while client.exists(PACK + "live_1"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert queue.next_ask(1.0) == Asked(replace(ASK, wait_s=0.05), 0, None)
 
 
 def test_nothing_is_kept_for_long(queue: RedisLiveQueue, client: redis.Redis) -> None:

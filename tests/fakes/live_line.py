@@ -9,7 +9,7 @@ import numpy as np
 from moderation.errors import BrokerError
 from moderation.live.picture import HEIGHT, WIDTH
 from moderation.live.reader import LiveFrame
-from moderation.live_queue import Answer, Ask
+from moderation.live_queue import Answer, Ask, Asked
 from moderation.models.backends.fake import KEY
 
 
@@ -31,10 +31,13 @@ class FakeQueue:
         self.withdrawn.append(ask.id)
         self.asks = [one for one in self.asks if one[0] != ask]
 
-    def next_ask(self, timeout_s: float) -> tuple[Ask, bytes | None] | None:
+    def next_ask(self, timeout_s: float) -> Asked | None:
         del timeout_s
         self._answers()
-        return self.asks.pop(0) if self.asks else None
+        if not self.asks:
+            return None
+        ask, pack = self.asks.pop(0)
+        return Asked(ask, ask.wait_s, pack)
 
     def answer(self, owner: str, answer: Answer) -> None:
         self._answers()
