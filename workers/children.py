@@ -69,6 +69,12 @@ class Child:
         self._started = time.monotonic()
         log.info("%s started, pid %d", self.name, self._process.pid)
 
+    def failed(self) -> None:
+        """It could not be started: it is tried again as if it had died at once."""
+        self._process = None
+        self._failures += 1
+        self._next_start = time.monotonic() + restart_delay_s(self._failures)
+
     def reap(self) -> int | None:
         """The exit code once, when it has just ended; None otherwise."""
         if self._process is None or (code := self._process.poll()) is None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from moderation.blobs import open_blobs
 from moderation.errors import BrokerError, ServiceError
-from moderation.live.clock import steady_utc
+from moderation.live.clock import steady_utc, was_set
 from moderation.live.evidence import EvidenceKeeper
 from moderation.live.figures import FigureStore
 from moderation.live.follow import Follower, OnFrame
@@ -45,7 +45,15 @@ from moderation.video.ffmpeg import program
 from moderation.video.probe import ProbeLimits
 from moderation.wake import Waker
 from workers.heartbeat import Heartbeat, new_row
-from workers.process import EXIT_OK, on_stop_signals, open_ready, run_worker, vital
+from workers.process import (
+    EXIT_CLOCK,
+    EXIT_OK,
+    on_stop_signals,
+    open_ready,
+    raise_file_limit,
+    run_worker,
+    vital,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +65,8 @@ WAIT_S: Final = 0.5
 DEADLINE_S: Final = 5.0
 """Frames that were captured longer ago, and answers that take longer, help nobody: there is a newer
 frame."""
+EVIDENCE_S: Final = 10.0
+"""For evidence that is being made at the end: what is stored by then is kept."""
 SENT: Final = 16
 """Frames of a pack, at most."""
 
@@ -70,6 +80,7 @@ def serve(settings: Settings, name: str) -> int:
     """Watch streams until stopped. Raises ConfigError, ServiceError while starting."""
     stop = threading.Event()
     on_stop_signals(stop.set)
+    raise_file_limit()
     with ExitStack() as stack:
         db = open_ready(settings)
         stack.callback(db.close)
@@ -134,13 +145,14 @@ def serve(settings: Settings, name: str) -> int:
         stack.callback(figures.close)
         newest = NewestStore(settings.redis)
         stack.callback(newest.close)
-        watch(
+        code = watch(
             supervision,
             stop,
             (
                 lambda: figures.write(name, supervision.figures(line)),
                 lambda: newest.write(veiling.turn()),
             ),
+            now,
         )
         # What this one gives back is for others: it takes nothing from now on.
         heartbeat.report("stopping", capacity=0)
@@ -149,19 +161,25 @@ def serve(settings: Settings, name: str) -> int:
         board.wake()
         keeper.stop()
         for thread in threads:
-            thread.join(4 * WAIT_S)
-        return EXIT_OK
+            thread.join(EVIDENCE_S if thread.name == "evidence" else 4 * WAIT_S)
+        return code
 
 
 def watch(
-    supervision: Supervision, stop: threading.Event, told: Sequence[Callable[[], None]]
-) -> None:
-    """The main loop. A database or broker that is away is waited for: readers go on meanwhile.
-    told: each writes down what gateways are to know; raises ServiceError."""
+    supervision: Supervision,
+    stop: threading.Event,
+    told: Sequence[Callable[[], None]],
+    now: Callable[[], float],
+) -> int:
+    """The main loop; the exit code. A database or broker that is away is waited for: readers go on
+    meanwhile. told: each writes down what gateways are to know; raises ServiceError. now: the clock
+    of capture times."""
     turns = {supervision.turn: TURN_S} | dict.fromkeys((supervision.report, *told), REPORT_S)
-    now = steady_utc()
     due = dict.fromkeys(turns, now())
     while not stop.wait(TICK_S):
+        if was_set(now()):
+            log.error("the system's clock was set, or the machine slept: all streams begin anew")
+            return EXIT_CLOCK
         for work, every_s in turns.items():
             if now() < due[work]:
                 continue
@@ -171,6 +189,7 @@ def watch(
             except ServiceError as error:
                 log.warning("streams: %s", error)
         supervision.tick()
+    return EXIT_OK
 
 
 def send(line: ScoreLine, supervision: Supervision, ended: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -30,7 +31,10 @@ EXIT_HUNG: Final = 70
 """A forward pass ran for too long."""
 EXIT_QUIET: Final = 71
 """The consumer takes no messages although some wait."""
+EXIT_CLOCK: Final = 72
+"""The system's clock was set: what counts by the time of before has to begin anew."""
 
+MAX_FILES: Final = 65_536
 DRAIN_S: Final = 20.0
 """What runs at SIGTERM may finish within this; leases are released afterwards."""
 
@@ -61,6 +65,14 @@ def open_ready(settings: Settings) -> Database:
     if not schema_is_current(db):
         migrate(settings.database)
     return db
+
+
+def raise_file_limit() -> None:
+    """As many files as the system lets this process have: a live stream takes about ten."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def worker_id(role: str) -> str:

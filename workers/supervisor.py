@@ -124,7 +124,7 @@ class Supervisor:
             for child in children:
                 child.reap()
                 if self._fatal is None and child.due_in_s() == 0.0:
-                    child.start()
+                    _start(child)
             due = [left for child in children if (left := child.due_in_s()) is not None]
             self._pause(min(due, default=60.0))
         self.stop()
@@ -202,6 +202,16 @@ class Supervisor:
             log.warning("%d jobs of %s given back", released, owner)
         if streams:
             log.warning("%d streams of %s given back", streams, owner)
+
+
+def _start(child: Child) -> None:
+    """Where the system has no room for a process just now, it is tried again later: the others go
+    on. Raises ConfigError."""
+    try:
+        child.start()
+    except OSError as error:
+        log.error("%s could not be started: %s", child.name, error)
+        child.failed()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

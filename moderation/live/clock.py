@@ -28,6 +28,17 @@ def steady_utc() -> Callable[[], float]:
     return lambda: time.monotonic() + offset_s
 
 
+SET_S = 2.0
+"""The system's clock was set, or the machine slept, where it is off by more from a steady one."""
+
+
+def was_set(steady_s: float, system_s: float | None = None) -> bool:
+    """Whether the system's clock, in seconds UTC, has left a steady one. Times of alerts would be
+    wrong from then on, and those of files would not fit them: who counts by it begins anew."""
+    system_s = time.time() if system_s is None else system_s
+    return abs(system_s - steady_s) > SET_S
+
+
 class CaptureClock:
     """Capture times of one reader's frames, in seconds UTC. Not for several threads at once."""
 

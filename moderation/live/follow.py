@@ -169,6 +169,10 @@ class Follower:
         except ModerationError as error:
             log.warning("a stream's reader failed: %s", error)
             told = Told(EndReason.BROKEN)
+        except Exception:
+            # No file or no thread was left, say: it says nothing of the source, and is tried again.
+            log.exception("a stream's reader failed")
+            told = Told(EndReason.BROKEN)
         with self._lock:
             self._happened(ProcessEnded(attempt, self._now(), told.reason, told.why))
 

@@ -21,7 +21,8 @@ class Turn:
 
     taken: streams that are its own from now on: start reading. changed: their settings are others
     now. lost: they are another's, or are not wanted any more: end what reads them, write nothing.
-    release: others have room for them: end what reads them, then `give_back`. unwatched: streams
+    release: others have room for them: end what reads them, then `give_back`; told again until that
+    was done. unwatched: streams
     that nobody holds although they are wanted.
     """
 
@@ -43,6 +44,9 @@ class Owner:
         self._held: dict[str, StreamLease] = {}
         self._revisions: dict[str, int] = {}
         self._leaving: set[str] = set()
+        # Learnt in a turn that failed in its middle: told by the next one.
+        self._lost: list[StreamLease] = []
+        self._changed: dict[str, OwnedStream] = {}
 
     @property
     def held(self) -> tuple[StreamLease, ...]:
@@ -51,8 +55,8 @@ class Owner:
     def turn(self, *, busy: Collection[str] = (), now: datetime | None = None) -> Turn:
         """Renew, then take or give back what makes the spread even. busy: ids of streams that are
         given back last, such as those with an open alert. Raises StoreError: then nothing is
-        known, and what was held is held until its lease runs out."""
-        lost, changed = self._renew(now)
+        known, what was held is held until its lease runs out, and the next turn tells it all."""
+        self._renew(now)
         living = fleet.living(self._db, role=ROLE, now=now)
         counted = stream_leases.census(self._db, now=now)
         supervisors = [
@@ -63,14 +67,22 @@ class Owner:
         for one in taken:
             self._held[one.lease.stream_id] = one.lease
             self._revisions[one.lease.stream_id] = one.revision
-        release = self._choose(move.release, busy)
-        return Turn(
+        self._choose(move.release, busy)
+        turn = Turn(
             taken=tuple(taken),
-            changed=changed,
-            lost=lost,
-            release=release,
+            changed=tuple(self._changed.values()),
+            lost=tuple(self._lost),
+            release=tuple(self._held[one] for one in sorted(self._leaving)),
             unwatched=max(0, counted.free - len(taken)),
         )
+        self._lost, self._changed = [], {}
+        return turn
+
+    def leave(self, lease: StreamLease) -> None:
+        """Nothing reads this stream any more: each turn tells to release it until it is given
+        back."""
+        if self._held.get(lease.stream_id) == lease:
+            self._leaving.add(lease.stream_id)
 
     def give_back(self, leases: Iterable[StreamLease]) -> None:
         """Nothing reads these streams any more: others may take them. Raises StoreError."""
@@ -84,20 +96,23 @@ class Owner:
         if self._held.get(lease.stream_id) == lease:
             self._forget(lease.stream_id)
 
-    def _renew(
-        self, now: datetime | None
-    ) -> tuple[tuple[StreamLease, ...], tuple[OwnedStream, ...]]:
+    def _renew(self, now: datetime | None) -> None:
         kept = stream_leases.renew(self._db, self.held, self._lease_s, now=now)
-        lost = tuple(one for one in self.held if one.stream_id not in kept)
-        for one in lost:
-            self._forget(one.stream_id)
+        for one in self.held:
+            if one.stream_id not in kept:
+                self._lost.append(one)
+                self._forget(one.stream_id)
         newer = [one for one in self.held if kept[one.stream_id] != self._revisions[one.stream_id]]
-        changed = tuple(stream_leases.reread(self._db, newer))
-        for stream in changed:
+        for stream in stream_leases.reread(self._db, newer):
             self._revisions[stream.lease.stream_id] = stream.revision
-        return lost, changed
+            self._changed[stream.lease.stream_id] = stream
 
-    def _choose(self, count: int, busy: Collection[str]) -> tuple[StreamLease, ...]:
+    def renewed(self, lease: StreamLease, *, now: datetime | None = None) -> bool:
+        """Renew one lease that a write was refused for: late, it holds all the same where nobody
+        else has the stream. Raises StoreError. For any thread."""
+        return bool(stream_leases.renew(self._db, (lease,), self._lease_s, now=now))
+
+    def _choose(self, count: int, busy: Collection[str]) -> None:
         """Those that go: quiet ones first, of them the newest. Those that are on their way out
         count."""
         staying = [one for one in self._held if one not in self._leaving]
@@ -105,9 +120,9 @@ class Owner:
         staying.sort(key=lambda one: one in busy)
         go = staying[: max(0, count - len(self._leaving))]
         self._leaving.update(go)
-        return tuple(self._held[one] for one in go)
 
     def _forget(self, stream_id: str) -> None:
         del self._held[stream_id]
         del self._revisions[stream_id]
         self._leaving.discard(stream_id)
+        self._changed.pop(stream_id, None)

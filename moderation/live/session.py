@@ -47,7 +47,8 @@ class Session:
     """A stream that this supervisor owns. Any thread may call any method.
 
     What cannot be written stays, in order, until it can be: an alert is late then, and not lost.
-    Once the lease is refused nothing is written any more (`lost`).
+    renewed: renews the lease that a write was refused for; where that is refused, too, nothing is
+    written any more (`lost`).
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class Session:
         board: FrameBoard[Any],
         *,
         now: Callable[[], float],
+        renewed: Callable[[StreamLease], bool],
     ) -> None:
         self.owned = owned
         self.follower: Follower | None = None
         self.lost = False
         self.over = False
-        self._db, self._board, self._now = db, board, now
+        self._db, self._board, self._now, self._renewed = db, board, now, renewed
         self._lock = threading.Lock()
         self._alerts = _restored(owned)
         self._changes: list[AlertChange] = []
@@ -123,7 +125,7 @@ class Session:
 
     def states(self) -> bool:
         """Let the reader do what is due and write the changes of its state; whether there were
-        any. Raises StoreError."""
+        any. A stream is not over before its alerts are written, by `tick`. Raises StoreError."""
         follower = self.follower
         if follower is None:
             return False
@@ -133,8 +135,8 @@ class Session:
             while self._states and not self.lost:
                 change = self._states[0]
                 if change.state.over and self._changes:
-                    self._write()
-                held = stream_leases.report_state(self._db, self.lease, change.state, change.why)
+                    break
+                held = self._report(change)
                 self._states.pop(0)
                 self.lost = self.lost or not held
                 self.over = self.over or (held and change.state.over)
@@ -184,6 +186,14 @@ class Session:
         with self._lock:
             return self._write()
 
+    def _report(self, change: Changed) -> bool:
+        """Whether the lease holds."""
+
+        def report() -> bool:
+            return stream_leases.report_state(self._db, self.lease, change.state, change.why)
+
+        return report() or (self._renewed(self.lease) and report())
+
     def _remember(self, frame: Scored) -> None:
         self._moments.append((frame.captured_s, frame.peaks))
         while self._moments[0][0] < frame.captured_s - REMEMBERED_S:
@@ -192,7 +202,10 @@ class Session:
     def _write(self) -> tuple[Recorded, ...]:
         if self.lost or self.over:
             return ()
-        recorded = store.record(self._db, self.lease, self._changes, memory=self._alerts.memory())
+        recorded = self._record()
+        if recorded is None and self._renewed(self.lease):
+            # The database was away for longer than the lease: nobody has taken the stream.
+            recorded = self._record()
         if recorded is None:
             log.warning("stream %s is another supervisor's", self.lease.stream_id)
             self.lost = True
@@ -200,6 +213,9 @@ class Session:
         self._changes = []
         self._saved_s, self._dirty = self._now(), False
         return recorded
+
+    def _record(self) -> tuple[Recorded, ...] | None:
+        return store.record(self._db, self.lease, self._changes, memory=self._alerts.memory())
 
 
 def _restored(owned: OwnedStream) -> StreamAlerts:

@@ -93,8 +93,7 @@ class Supervision:
                 self._parts.owner.over(session.lease)
             elif session.lost:
                 self._end((session.lease,), save=False)
-                # Where it was late and nobody else has it, it is taken anew.
-                self._parts.owner.give_back((session.lease,))
+                self._parts.owner.leave(session.lease)
 
     def results(self, scored: Iterable[Scored]) -> None:
         """Frames that are back from the models."""
@@ -166,8 +165,12 @@ class Supervision:
     def _begin(self, owned: OwnedStream) -> None:
         stream_id = owned.lease.stream_id
         parts = self._parts
+        with self._lock:
+            before = self._sessions.get(stream_id)
+        if before is not None:
+            self._end((before.lease,), save=False)
         parts.board.add(stream_id, owned.interval_ms / 1000, priority=owned.priority)
-        session = Session(parts.db, owned, parts.board, now=parts.now)
+        session = Session(parts.db, owned, parts.board, now=parts.now, renewed=parts.owner.renewed)
         session.follower = parts.follow(owned, _last_s(owned), self._taker(stream_id))
         with self._lock:
             self._sessions[stream_id] = session
@@ -252,7 +255,7 @@ class Supervision:
 
 
 def _wanted(session: Session, follower: Follower, alert: AlertRow) -> Wanted:
-    return Wanted(session.lease, alert, follower, session.moments, session.opening(alert.label))
+    return Wanted(alert, follower, session.moments, session.opening(alert.label))
 
 
 def _offer(board: FrameBoard[LiveFrame], stream_id: str, frame: LiveFrame) -> None:

@@ -61,4 +61,6 @@ def follows_redirects(program: str) -> bool:
                     process.finish()
             except OSError as error:
                 raise ServiceError(f"ffmpeg does not read RTSP: {process.tail[-200:]}") from error
-        return bool(select.select([second], [], [], 0)[0])
+        waiting = select.poll()  # `select` knows no file above 1023
+        waiting.register(second, select.POLLIN)
+        return bool(waiting.poll(0))

@@ -108,7 +108,8 @@ class Watch:
     """Where a stream stands. Times in seconds of one clock.
 
     attempt: number of the last attempt, 0 before the first. running: its program should be there.
-    restart_at: when the next one is due; None while one runs, and when it is over. tries: failed
+    restart_at: when the next one is due; None while one runs, and when it is over. frame_at: of the
+    last frame of this attempt; frames_since: since when they come without a break. tries: failed
     attempts since it was stable. refusals: of credentials, in a row. seen: a frame came once.
     absent_since: since when the source answers without the stream. bad_since: since when the
     picture is meaningless; renewed_at: when an attempt was made for that reason.
@@ -120,7 +121,7 @@ class Watch:
     restart_at: float | None = None
     started_at: float = 0.0
     frame_at: float | None = None
-    live_since: float | None = None
+    frames_since: float | None = None
     tries: int = 0
     refusals: int = 0
     seen: bool = False
@@ -182,12 +183,13 @@ def _tick(watch: Watch, now: float, limits: Limits, chance: float) -> Step:
     if silent >= limits.silent_s + limits.patience_s:
         return _retry(watch, "no frame comes any more", now, limits, chance)
     if silent >= limits.silent_s:
-        return _to(watch, StreamState.STALLED, "no frame comes", now)
+        return _to(replace(watch, frames_since=None), StreamState.STALLED, "no frame comes", now)
     if _renewal_due(watch, now, limits):
         # Not counted as failed: frames do come.
         renewed = replace(watch, renewed_at=now, restart_at=now + limits.first_delay_s)
         return _away(renewed, "the picture stays meaningless: the source is asked anew", now)
-    if watch.live_since is not None and now - watch.live_since >= limits.stable_s:
+    # Whatever the picture shows: the source is there, and gives frames.
+    if watch.frames_since is not None and now - watch.frames_since >= limits.stable_s:
         return replace(watch, tries=0), ()
     return watch, ()
 
@@ -208,6 +210,7 @@ def _start(watch: Watch, now: float) -> Step:
         restart_at=None,
         started_at=now,
         frame_at=None,
+        frames_since=None,
     )
     asked, told = _to(started, StreamState.CONNECTING, "the source is asked again", now)
     return asked, (Start(started.attempt), *told)
@@ -215,7 +218,9 @@ def _start(watch: Watch, now: float) -> Step:
 
 def _frame(watch: Watch, event: FrameCame, limits: Limits) -> Step:
     now = event.now
+    frames_since = now if watch.frames_since is None else watch.frames_since
     seen = replace(watch, frame_at=now, refusals=0, seen=True, absent_since=None)
+    seen = replace(seen, frames_since=frames_since)
     if event.meaningless is None:
         return _to(replace(seen, bad_since=None), StreamState.LIVE, "frames come", now)
     since = now if watch.bad_since is None else watch.bad_since
@@ -277,5 +282,4 @@ def _to(watch: Watch, state: StreamState, why: str, now: float) -> Step:
     """The state, told where it is another one."""
     if watch.state is state:
         return watch, ()
-    since = now if state is StreamState.LIVE else None
-    return replace(watch, state=state, live_since=since), (Changed(watch.state, state, why, now),)
+    return replace(watch, state=state), (Changed(watch.state, state, why, now),)

@@ -16,8 +16,8 @@ from moderation.ids import new_id
 from moderation.store.codec import clock, iso, load_verdict, model_set
 from moderation.store.ending import OpenJob, lock_job, record_verdict, store_results
 from moderation.store.engine import Database
-from moderation.store.live_changes import HeldStream, alert_row, lock_stream, owned_by
-from moderation.store.live_records import AlertEvidence, AlertRow, StreamLease
+from moderation.store.live_changes import HeldStream, alert_row, lock_stream
+from moderation.store.live_records import AlertEvidence, AlertRow
 from moderation.store.opening import insert_item, keep_media
 from moderation.store.records import Finished, JobState
 from moderation.store.tables import alert, item, job, stream
@@ -33,23 +33,25 @@ PRIORITY: Final = 9
 
 def keep(
     db: Database,
-    lease: StreamLease,
+    stream_id: str,
     alert_id: str,
     found: AlertEvidence,
     *,
     restored: str | None = None,
     now: datetime | None = None,
 ) -> str | None:
-    """Makes the item of an alert of the owner's stream, in one transaction with its verdict and
-    event; the item's id. The bytes are stored already.
+    """Makes the item of an alert of a stream, in one transaction with its verdict and event; the
+    item's id. The bytes are stored already.
 
-    None, and nothing written, when the lease does not hold or the alert is gone. An alert that has
-    an item keeps that one. Raises StoreError, and BytesRemovedError where the bytes may have been
-    deleted since: the caller stores them once more, and names that removal as `restored`.
+    No lease is asked for: who wrote the alert had it then, and alone has the evidence, while the
+    stream may be over or another's by now. None, and nothing written, when the alert is gone. An
+    alert that has an item keeps that one. Raises StoreError, and BytesRemovedError where the bytes
+    may have been deleted since: the caller stores them once more, and names that removal as
+    `restored`.
     """
     moment = clock(now)
     with db.begin() as connection:
-        held = lock_stream(connection, *owned_by(lease, moment))
+        held = lock_stream(connection, stream.c.id == stream_id)
         row = None if held is None else _alert(connection, held, alert_id)
         if held is None or row is None:
             return None

@@ -323,6 +323,6 @@ def test_memory_that_cannot_be_read_begins_anew(db: Database) -> None:
     alerts.record(db, owned.lease, (), memory={"version": 99})
     (owned,) = stream_leases.reread(db, [owned.lease])
     board: FrameBoard[LiveFrame] = FrameBoard(time.time, deadline_s=60.0)
-    session = Session(db, owned, board, now=time.time)
+    session = Session(db, owned, board, now=time.time, renewed=lambda lease: False)
     assert session.lease.stream_id == row.id
     assert not session.busy

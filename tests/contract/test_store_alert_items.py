@@ -17,15 +17,17 @@ from moderation.store import (
     items,
     opening,
     outbox,
+    reviews,
     stream_leases,
 )
 from moderation.store import events as store_events
 from moderation.store.engine import Database
 from moderation.store.live_records import AlertEvidence, AlertRow, StreamLease
 from moderation.store.records import ItemFilter, JobState
+from moderation.store.review_records import ReviewState
 from moderation.store.tables import item
 from moderation.store.tables import verdict as verdicts
-from moderation.types import Decision, Status
+from moderation.types import Decision, Status, StreamState
 from tests.contract.live_data import (
     LEASE_S,
     SHOWN_URL,
@@ -54,7 +56,7 @@ def opened(db: Database, lease: StreamLease, **changes: object) -> AlertRow:
 
 
 def made(db: Database, lease: StreamLease, row: AlertRow, found: AlertEvidence) -> str:
-    item_id = alert_items.keep(db, lease, row.id, found, now=later(3))
+    item_id = alert_items.keep(db, lease.stream_id, row.id, found, now=later(3))
     assert item_id is not None
     return item_id
 
@@ -120,17 +122,33 @@ def test_a_picture_where_no_clip_could_be_made(db: Database) -> None:
     assert (row.item_id, row.clip) == (item_id, None)
 
 
-def test_only_the_owner_makes_it_and_once(db: Database) -> None:
+def test_it_is_made_once_and_by_the_alert_of_its_stream(db: Database) -> None:
     lease, other = owned_stream(db), owned_stream(db)
     row = opened(db, lease)
-    assert alert_items.keep(db, other, row.id, kept(), now=later(2)) is None
-    item_id = alert_items.keep(db, lease, row.id, kept(), now=later(3))
-    assert alert_items.keep(db, lease, row.id, kept(content=b"new"), now=later(4)) == item_id
-    late = LEASE_S + 1
-    assert alert_items.keep(db, lease, row.id, kept(), now=later(late)) is None
-    assert take_one(db, "sup-2", late).lease.generation > lease.generation
+    assert alert_items.keep(db, other.stream_id, row.id, kept(), now=later(2)) is None
+    item_id = alert_items.keep(db, lease.stream_id, row.id, kept(), now=later(3))
+    again = kept(content=b"new")
+    assert alert_items.keep(db, lease.stream_id, row.id, again, now=later(4)) == item_id
     with db.connect() as connection:
         assert len(connection.execute(item.select()).all()) == 1
+
+
+def test_it_is_made_when_the_stream_is_anothers_by_now_or_over(db: Database) -> None:
+    lease = owned_stream(db)
+    row = opened(db, lease)
+    taken = take_one(db, "sup-2", LEASE_S + 1).lease
+    assert taken.generation > lease.generation
+    first = alert_items.keep(db, lease.stream_id, row.id, kept(), now=later(LEASE_S + 2))
+    assert first is not None
+    over = owned_stream(db)
+    row = opened(db, over)
+    assert stream_leases.report_state(db, over, StreamState.ENDED, "over", now=later(3))
+    second = alert_items.keep(db, over.stream_id, row.id, kept(content=b"b"), now=later(4))
+    assert second is not None
+    for item_id in (first, second):
+        entry = reviews.get(db, "default", item_id)
+        assert entry is not None
+        assert entry.state is ReviewState.OPEN
 
 
 def test_a_graver_alert_makes_its_item_graver(db: Database) -> None:
@@ -197,10 +215,13 @@ def test_bytes_that_were_deleted_just_now_are_asked_for_again(
     assert gone.removal is not None
     deletion.remove(db, blobs, gone.removal, now=later(3))
     with pytest.raises(deletion.BytesRemovedError) as raised:
-        alert_items.keep(db, lease, row.id, found, now=later(4))
+        alert_items.keep(db, lease.stream_id, row.id, found, now=later(4))
     blobs.put(found.media.blob_key, b"clip")
     restored = raised.value.removal
-    assert alert_items.keep(db, lease, row.id, found, restored=restored, now=later(4)) is not None
+    assert (
+        alert_items.keep(db, lease.stream_id, row.id, found, restored=restored, now=later(4))
+        is not None
+    )
 
 
 def test_bytes_without_a_row_are_removed_unless_others_have_them(

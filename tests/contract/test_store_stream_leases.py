@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from moderation.store import alert_items, alerts, events, stream_leases, streams
+from moderation.store import alerts, events, stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import Progress, StreamLease
 from moderation.types import StreamState
 from tests.contract.live_data import (
     LEASE_S,
     SECRET_URL,
-    kept,
     later,
     make,
     owned_stream,
@@ -33,7 +32,6 @@ def refused(db: Database, lease: StreamLease, at: float) -> bool:
         not stream_leases.report_state(db, lease, StreamState.STALLED, now=moment),
         progress == {lease},
         alerts.record(db, lease, [segment()], memory={"x": 1}, now=moment) is None,
-        alert_items.keep(db, lease, "alert_1", kept(), now=moment) is None,
     }
     assert len(outcomes) == 1, outcomes
     return outcomes.pop()

@@ -261,7 +261,7 @@ def test_a_deleted_stream_is_forgotten_in_its_time_and_its_items_are_not(db: Dat
     (left,) = make(db)
     alerts.record(db, lease, [segment()], now=later(1))
     (opened,) = alerts.of_stream(db, "default", lease.stream_id)
-    item_id = alert_items.keep(db, lease, opened.id, kept(), now=later(2))
+    item_id = alert_items.keep(db, lease.stream_id, opened.id, kept(), now=later(2))
     assert item_id is not None
     streams.remove(db, "default", lease.stream_id, actor="key_1", now=later(10))
     retention.prune(db, before=later(10))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -55,8 +56,10 @@ class Flaky:
     root: Path
     fails: int = 0
     tried: int = 0
+    before: Callable[[], object] = lambda: None
 
     def put_file(self, key: str, path: Path) -> None:
+        self.before()
         self.tried += 1
         if self.tried <= self.fails:
             raise BlobError("the media store is away")
@@ -103,7 +106,7 @@ class Bench:
         if picture:  # as captured half way: the parts' time stamps begin at 0
             frame = replace(live_frame(alert.captured.timestamp()), stamp_s=PARTS * PART_S - 4)
         follower = cast(Follower, self.follower)
-        return Wanted(self.lease, alert, follower, self.moments, frame)
+        return Wanted(alert, follower, self.moments, frame)
 
     def moments(self) -> list[tuple[float, Peaks | None]]:
         """A frame a second; the last one was not scored."""
@@ -180,6 +183,14 @@ def running(keeper: EvidenceKeeper) -> Callable[[], None]:
     return end
 
 
+def finished(bench: Bench, keeper: EvidenceKeeper) -> None:
+    """As at a stream's end: taken of it, and made when it is gone."""
+    keeper.finish(bench.lease.stream_id)
+    shutil.rmtree(bench.folder / "ring")
+    keeper.stop()
+    keeper.run()
+
+
 def test_an_alert_has_a_clip_of_what_was_sent_and_an_item(bench: Bench) -> None:
     filled(bench)
     alert = bench.alert()
@@ -217,7 +228,7 @@ def test_a_codec_that_no_clip_holds_leaves_the_opening_frame(bench: Bench) -> No
     alert = bench.alert()
     keeper = bench.keeper()
     keeper.want(bench.wanted(alert))
-    keeper.finish(bench.lease.stream_id)
+    finished(bench, keeper)
     row = bench.item()
     assert (row.kind, row.format, row.width, row.height) == ("image", "webp", 32, 32)
     assert row.verdict is not None
@@ -234,7 +245,7 @@ def test_without_clip_and_picture_the_alert_stands_alone(
     alert = bench.alert()
     keeper = bench.keeper()
     keeper.want(bench.wanted(alert, picture=False))
-    keeper.finish(bench.lease.stream_id)
+    finished(bench, keeper)
     (row,) = alerts.of_stream(bench.db, "default", bench.lease.stream_id)
     assert (row.item_id, row.clip) == (None, None)
     assert "has no clip" in caplog.text
@@ -277,13 +288,40 @@ def test_it_is_not_waited_for_for_ever(
     assert (bench.blobs.tried, bench.kept) == (3, [])
 
 
-def test_who_lost_the_stream_leaves_no_bytes(bench: Bench) -> None:
+def test_who_lost_the_stream_has_its_alerts_evidence_all_the_same(bench: Bench) -> None:
     filled(bench)
     alert = bench.alert()
-    assert stream_leases.release(bench.db, [bench.lease])
     keeper = bench.keeper()
     keeper.want(bench.wanted(alert))
-    keeper.finish(bench.lease.stream_id)
+    assert stream_leases.release(bench.db, [bench.lease])
+    finished(bench, keeper)
+    assert bench.item().kind == "video"
+    assert bench.kept == [bench.lease.stream_id]
+
+
+def test_whoever_ends_a_stream_does_not_wait_for_the_media_store(bench: Bench) -> None:
+    filled(bench)
+    keeper = bench.keeper()
+    going, held = threading.Event(), threading.Event()
+    bench.blobs.before = lambda: (held.set(), going.wait(30))
+    alert = bench.alert()
+    end = running(keeper)
+    try:
+        keeper.want(bench.wanted(alert))
+        assert held.wait(30)
+        keeper.finish(bench.lease.stream_id)  # while that one is being stored
+    finally:
+        going.set()
+        end()
+    assert bench.item().kind == "video"
+
+
+def test_an_alert_that_is_gone_leaves_no_bytes(bench: Bench) -> None:
+    filled(bench)
+    alert = bench.alert()
+    keeper = bench.keeper()
+    keeper.want(bench.wanted(replace(alert, id="alert_" + "0" * 32)))
+    finished(bench, keeper)
     assert bench.blobs.tried == 1
     assert [one for one in bench.blobs.root.rglob("*") if one.is_file()] == []
     (row,) = alerts.of_stream(bench.db, "default", bench.lease.stream_id)
@@ -301,7 +339,7 @@ def test_two_labels_of_one_moment_are_two_items_of_one_clip(bench: Bench) -> Non
     keeper = bench.keeper()
     for alert in (first, recorded[0].alert):
         keeper.want(bench.wanted(alert))
-    keeper.finish(bench.lease.stream_id)
+    finished(bench, keeper)
     rows = alerts.of_stream(bench.db, "default", bench.lease.stream_id)
     ids = {row.item_id for row in rows}
     assert None not in ids

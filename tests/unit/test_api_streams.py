@@ -233,7 +233,7 @@ def test_the_clip_of_an_alert_is_given_out_whole_and_in_parts(gate: Gate) -> Non
 
     found = kept(content=b"0123456789")
     gate.blobs.put(found.media.blob_key, b"0123456789")
-    item_id = alert_items.keep(gate.stack.db, lease, alert["id"], found)
+    item_id = alert_items.keep(gate.stack.db, lease.stream_id, alert["id"], found)
     (alert,) = gate.client.get(path).json()["alerts"]
     assert alert["item_id"] == item_id
     assert (alert["clip"]["url"], alert["clip"]["size"]) == (clip_path, 10)
