@@ -124,7 +124,7 @@ class Supervisor:
             for child in children:
                 child.reap()
                 if self._fatal is None and child.due_in_s() == 0.0:
-                    _start(child)
+                    start(child)
             due = [left for child in children if (left := child.due_in_s()) is not None]
             self._pause(min(due, default=60.0))
         self.stop()
@@ -204,7 +204,7 @@ class Supervisor:
             log.warning("%d streams of %s given back", streams, owner)
 
 
-def _start(child: Child) -> None:
+def start(child: Child) -> None:
     """Where the system has no room for a process just now, it is tried again later: the others go
     on. Raises ConfigError."""
     try:

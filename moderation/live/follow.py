@@ -13,6 +13,7 @@ from typing import Protocol
 
 from moderation.errors import FetchError, ModerationError
 from moderation.live.ends import EndReason
+from moderation.live.pace import Pace
 from moderation.live.picture import Meaningless, PictureWatch
 from moderation.live.reader import LiveFrame, LiveReader, ReaderEnd, ReaderOptions
 from moderation.live.ring import Clip, Ring, RingOptions
@@ -99,6 +100,8 @@ class Follower:
         self._parts = tempfile.TemporaryDirectory(prefix="stream", dir=folder)
         self._ring = Ring(Path(self._parts.name), ring or RingOptions())
         self._picture = PictureWatch()
+        self._pace = Pace(options.interval_s)
+        self._closing = threading.Event()
         self._last_s = after_s
         self._lock = threading.Lock()
         self._readers: dict[int, LiveReader] = {}
@@ -126,6 +129,7 @@ class Follower:
 
     def close(self) -> tuple[Changed, ...]:
         """End it, its program and its files; the last changes. May be called twice."""
+        self._closing.set()
         with self._lock:
             self._watch, said = stop(self._watch, self._now())
             self._do(said)
@@ -207,6 +211,11 @@ class Follower:
             meaningless = self._picture.add(frame.grey)
             self._last_s = frame.captured_s
             self._happened(FrameCame(attempt, self._now(), meaningless))
+        # Meanwhile nothing is read: the program waits as well.
+        self._closing.wait(self._pace.wait_s(self._now()))
+        with self._lock:
+            if not self._is_current(attempt):
+                return
         self._on_frame(frame, meaningless)
 
     def _is_current(self, attempt: int) -> bool:

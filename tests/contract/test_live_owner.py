@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from moderation.errors import StoreError
 from moderation.live.owner import ROLE, Owner, Turn
 from moderation.store import alerts, events, fleet, stream_leases, streams
 from moderation.store.engine import Database
@@ -118,6 +119,56 @@ def test_an_owner_learns_what_was_changed_stopped_and_deleted(supervisors: Fleet
     assert supervisors.round()["a"] == Turn()
     streams.change(db, tenant, stopped, StreamChanges(desired=Desired.RUN), now=later(6))
     assert [one.lease.stream_id for one in supervisors.round()["a"].taken] == [stopped]
+
+
+def test_what_a_turn_learnt_before_it_failed_is_told_by_the_next(
+    supervisors: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, stopped, gone = (row.id for row in make(supervisors.db, 3))
+    supervisors.join("a")
+    supervisors.round()
+    db, tenant = supervisors.db, "default"
+    streams.change(db, tenant, changed, StreamChanges(interval_ms=500), now=later(3))
+    streams.change(db, tenant, stopped, StreamChanges(desired=Desired.STOP), now=later(3))
+    streams.change(db, tenant, gone, StreamChanges(interval_ms=700), now=later(3))
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.live.owner.fleet.living", away)
+        with pytest.raises(StoreError):
+            supervisors.round()
+    streams.remove(db, tenant, gone, actor="key", now=later(5))
+    turn = supervisors.round()["a"]
+    assert [(one.lease.stream_id, one.interval_ms) for one in turn.changed] == [(changed, 500)]
+    assert {one.stream_id for one in turn.lost} == {stopped, gone}
+    assert supervisors.round()["a"] == Turn()
+
+
+def test_what_could_not_be_given_back_is_told_again(
+    supervisors: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(supervisors.db, 2)
+    supervisors.join("a")
+    supervisors.round()
+    owner = supervisors.owners["a"]
+    (first, _) = owner.held
+    owner.leave(first)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.live.owner.stream_leases.release", away)
+        with pytest.raises(StoreError):
+            supervisors.round()
+    assert first in owner.held
+    assert owner.turn(now=later(supervisors.now)).release == (first,)
+    owner.give_back((first,))
+    assert first not in owner.held
+    # It is free again, and there is nobody else.
+    assert [one.lease.stream_id for one in supervisors.round()["a"].taken] == [first.stream_id]
 
 
 def test_a_stream_that_is_over_is_no_loss(supervisors: Fleet) -> None:

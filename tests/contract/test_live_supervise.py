@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import update
 
 from moderation.errors import StoreError
 from moderation.live.evidence import EvidenceKeeper, Wanted
@@ -25,6 +26,7 @@ from moderation.store import alerts, events, fleet, stream_leases, streams
 from moderation.store.engine import Database
 from moderation.store.live_records import AlertState, Desired, OwnedStream, StreamChanges, StreamRow
 from moderation.store.records import WorkerRow
+from moderation.store.tables import stream_lease
 from moderation.types import LabelScore, StreamState
 from tests.contract.live_data import new_stream
 from tests.fakes.live_line import live_frame
@@ -205,6 +207,71 @@ def test_an_alert_that_cannot_be_written_is_written_later(
     bench.supervision.tick()
     assert [kind for kind in bench.kinds() if "alert" in kind] == ["alert.opened"]
     assert bench.told == [row.id]
+
+
+def lapse(db: Database, stream_id: str) -> None:
+    """The lease ran out a while ago: the database was away, say. Nobody else has taken it."""
+    with db.begin() as connection:
+        connection.execute(
+            update(stream_lease)
+            .where(stream_lease.c.stream_id == stream_id)
+            .values(lease_until=datetime.now(UTC) - timedelta(seconds=5))
+        )
+
+
+def test_a_late_lease_loses_no_alert(bench: Bench) -> None:
+    row = bench.watch()
+    lapse(bench.db, row.id)
+    bench.show(row.id, 0.6, 0.7)
+    (alert,) = alerts.of_stream(bench.db, "default", row.id)
+    assert [one.alert.id for one in bench.keeper.wanted] == [alert.id]
+    lapse(bench.db, row.id)
+    bench.followers[0].say(StreamState.LIVE, "frames come")
+    bench.supervision.tick()
+    assert streams.get(bench.db, "default", row.id).state is StreamState.LIVE
+    assert not bench.followers[0].closed
+
+
+def test_an_alert_of_the_last_moment_is_told_before_the_end_and_has_its_evidence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = bench.watch()
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.live.session.store.record", away)
+        bench.show(row.id, 0.6, 0.7)
+    bench.followers[0].say(StreamState.ENDED, "the source said so")
+    bench.supervision.tick()
+    bench.supervision.tick()
+    (alert,) = alerts.of_stream(bench.db, "default", row.id)
+    assert [one.alert.id for one in bench.keeper.wanted] == [alert.id]
+    kinds = [kind for kind in bench.kinds() if kind.startswith(("alert", "stream"))]
+    assert kinds[-3:] == ["alert.opened", "alert.closed", "stream.state"]
+    assert bench.keeper.finished == [row.id]
+    assert bench.owner.held == ()
+
+
+def test_a_stream_that_cannot_be_given_back_is_given_back_later(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Bench(db)
+    rows = [first.watch() for _ in range(2)]
+    second = Bench(db, "sup-2")
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("moderation.live.owner.stream_leases.release", away)
+        with pytest.raises(StoreError):
+            first.supervision.turn()
+    assert [one.closed for one in first.followers] == [False, True]
+    first.supervision.turn()
+    second.supervision.turn()
+    assert second.followers[0].owned.lease.stream_id == rows[1].id
 
 
 def test_a_supervisor_that_was_paused_writes_nothing_and_lets_go(db: Database) -> None:

@@ -58,6 +58,20 @@ class Refusing:
         yield  # a context manager has one
 
 
+class Failing:
+    """No file is left for its pipes, say: once, and then it is read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @contextmanager
+    def open(self, attempt: int) -> Iterator[Opening]:
+        if attempt == 1:
+            raise OSError(24, "Too many open files")
+        with self._source.open(attempt) as opening:
+            yield opening
+
+
 class Followed:
     """A follower whose ticks, frames and changes are noted."""
 
@@ -232,6 +246,13 @@ def test_an_address_that_may_not_be_read(folder: Path) -> None:
         one.reaches(S.CONNECTING, S.FAILED)
     assert one.follower.watch.attempt == 1
     assert one.changes[-1].why == "attempt 1 may not"
+
+
+def test_a_fault_of_our_own_says_nothing_of_the_source(folder: Path, film: Path) -> None:
+    source = Failing(Direct("-re", "-i", str(film)))
+    with following(source, folder) as one:
+        one.reaches(S.CONNECTING, S.RETRYING, S.CONNECTING, S.LIVE)
+    assert one.changes[1].why == EndReason.BROKEN.sentence
 
 
 def test_nobody_is_there(folder: Path) -> None:

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.live.clock import JUMP_S, STEP_S, CaptureClock
+from moderation.live.clock import JUMP_S, STEP_S, CaptureClock, was_set
 
 NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(("off_s", "told"), [(0.0, False), (1.9, False), (2.1, True), (-60, True)])
+def test_a_clock_that_was_set_is_told(off_s: float, told: bool) -> None:
+    assert was_set(NOW, NOW + off_s) is told
 
 
 def test_even_frames_with_uneven_delays_get_even_times() -> None:

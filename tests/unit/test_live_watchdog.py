@@ -235,6 +235,21 @@ def test_after_too_many_attempts_it_has_failed() -> None:
     ]
 
 
+def test_frames_reset_the_back_off_whatever_they_show() -> None:
+    """A card that says to wait, behind a server that closes after some minutes."""
+    driven = Driven()
+    now = 0.0
+    for _ in range(20):
+        driven.run(now, now + LIMITS.stable_s + 10, Meaningless.FROZEN)
+        now += LIMITS.stable_s + 10
+        assert driven.watch.tries == 0
+        driven.end(now, EndReason.BROKEN)
+        assert driven.watch.tries == 1
+        assert driven.watch.restart_at is not None
+        now = driven.watch.restart_at
+        driven(Tick(now))
+
+
 def test_stable_minutes_reset_the_back_off() -> None:
     driven = Driven()
     now = 0.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -11,10 +12,11 @@ import pytest
 from moderation.errors import ConfigError
 from moderation.settings import MAX_SOCKET_PATH, load_settings
 from workers import broker
-from workers.children import MAX_DELAY_S, restart_delay_s
+from workers.children import MAX_DELAY_S, Child, restart_delay_s
 from workers.consumer import QuietCheck
 from workers.firststart import announce, check_media, choose_port, lock_home
 from workers.process import EXIT_FAILED, worker_id
+from workers.supervisor import start
 
 
 def test_restarts_back_off_up_to_a_cap() -> None:
@@ -22,6 +24,22 @@ def test_restarts_back_off_up_to_a_cap() -> None:
     assert delays[0] <= 0.2
     assert delays == sorted(delays)
     assert delays[-1] == MAX_DELAY_S
+
+
+def test_a_child_that_cannot_be_started_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("workers.children.subprocess.Popen", no_room)
+    child = Child("media", lambda: [sys.executable])
+    for failures in (1, 2):
+        start(child)
+        due = child.due_in_s()
+        assert due is not None
+        assert 0 < due <= restart_delay_s(failures)
+    assert child.pid is None
 
 
 def test_a_worker_id_is_never_used_twice() -> None:
