@@ -5,17 +5,21 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from moderation.errors import ConfigError
+from moderation.live.supervise import Supervision
 from moderation.settings import MAX_SOCKET_PATH, load_settings
-from workers import broker
+from workers import broker, live
 from workers.children import MAX_DELAY_S, Child, restart_delay_s
 from workers.consumer import QuietCheck
 from workers.firststart import announce, check_media, choose_port, lock_home
-from workers.process import EXIT_FAILED, worker_id
+from workers.process import EXIT_CLOCK, EXIT_FAILED, EXIT_OK, worker_id
 from workers.supervisor import start
 
 
@@ -40,6 +44,29 @@ def test_a_child_that_cannot_be_started_is_tried_again_later(
         assert due is not None
         assert 0 < due <= restart_delay_s(failures)
     assert child.pid is None
+
+
+class Supervising:
+    """A `Supervision` of no streams, which stops the worker in its first turn."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def turn(self) -> None:
+        self._stop.set()
+
+    def report(self) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("off_s", "code"), [(0.0, EXIT_OK), (-60.0, EXIT_CLOCK), (9.0, EXIT_CLOCK)]
+)
+def test_a_live_worker_begins_anew_where_the_clock_was_set(off_s: float, code: int) -> None:
+    stop = threading.Event()
+    none = cast(Supervision, Supervising(stop))
+    assert live.watch(none, stop, (), lambda: time.time() + off_s) == code
 
 
 def test_a_worker_id_is_never_used_twice() -> None:
