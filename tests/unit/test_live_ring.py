@@ -136,9 +136,10 @@ def test_freezing_and_pruning_at_once_loses_nothing(tmp_path: Path) -> None:
     thread.start()
     clips = 0
     while not over.is_set():
-        if not ring.parts():
-            continue
-        newest = ring.parts()[-1].begun_s
+        parts = ring.parts()
+        if not any(part.size for part in parts):
+            continue  # the first one has just been opened
+        newest = parts[-1].begun_s
         clip = ring.freeze(newest - 2, tmp_path / f"{clips}.ts")
         data = clip.path.read_bytes()
         assert len(data) == clip.size
