@@ -15,9 +15,8 @@ def delete_item(gateway: Gateway, tenant: str, item_id: str, *, actor: str) -> N
     """Its rows at once, its bytes now or by the sweeper. Raises NotFoundError, ConflictError
     (job_running), StoreError."""
     deleted = deletion.delete_item(gateway.db, tenant, item_id, actor=actor)
-    if deleted.removal is None:
-        return
     try:
-        deletion.remove(gateway.db, gateway.blobs, deleted.removal)
+        for removal in deleted.removals:
+            deletion.remove(gateway.db, gateway.blobs, removal)
     except ServiceError as error:
         log.warning("bytes of %s are left to the sweeper: %s", item_id, error)

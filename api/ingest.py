@@ -26,11 +26,12 @@ from moderation.errors import (
     MediaError,
     NotFoundError,
     OverloadedError,
+    ServiceError,
 )
 from moderation.policy import Policy
 from moderation.settings import Settings
 from moderation.sniff import HEAD_BYTES, sniff, sniff_video
-from moderation.store import jobs, outbox, uploads
+from moderation.store import jobs, opening, outbox, uploads
 from moderation.store.deletion import BytesRemovedError
 from moderation.store.records import JobState, NewItem, NewMedia, Submission, VideoOptions
 from moderation.store.uploads import UploadRow
@@ -105,7 +106,6 @@ def accept(gateway: Gateway, tenant: str, upload: Upload, options: Options) -> S
     media = inspect(upload.data, tenant, gateway.settings)
     check(gateway, options)
     store = partial(gateway.blobs.put, media.blob_key, upload.data)
-    store()
     return _submit(gateway, tenant, media, upload.origin, options, began, store)
 
 
@@ -123,8 +123,6 @@ def accept_video(
         kind=VIDEO,
     )
     store = partial(gateway.blobs.put_file, media.blob_key, file.path)
-    if not gateway.blobs.exists(media.blob_key):
-        store()
     return _submit(gateway, tenant, media, origin, options, began, store)
 
 
@@ -159,10 +157,39 @@ def _submit(
         request_hash=request_hash(origin.identity, media.sha256, options),
         video=options.video,
     )
-    models = loaded_models(gateway) if options.dedupe else None
-    submission = _kept(gateway, new, models, store)
+    submission = _earlier(gateway, new) or _new(gateway, new, options, store)
     gateway.metrics.accepted(time.perf_counter() - began)
     return submission
+
+
+def _earlier(gateway: Gateway, new: NewItem) -> Submission | None:
+    """What came of an earlier request under the same key, asked before bytes are stored that
+    would be nobody's. Raises ConflictError, StoreError."""
+    if new.idempotency_key is None:
+        return None
+    return jobs.submitted_before(gateway.db, new.tenant, new.idempotency_key, new.request_hash)
+
+
+def _new(gateway: Gateway, new: NewItem, options: Options, store: Callable[[], None]) -> Submission:
+    """Store the bytes, make the rows; without those the bytes do not stay."""
+    models = loaded_models(gateway) if options.dedupe else None
+    # A film is long: one that lies there already is not written again.
+    if new.media.kind != VIDEO or not gateway.blobs.exists(new.media.blob_key):
+        store()
+    try:
+        return _kept(gateway, new, models, store)
+    except BytesRemovedError:
+        raise  # they are being deleted
+    except ServiceError:
+        _discard(gateway, new)
+        raise
+
+
+def _discard(gateway: Gateway, new: NewItem) -> None:
+    try:
+        opening.discard(gateway.db, gateway.blobs, new.tenant, new.media)
+    except ServiceError as error:
+        log.warning("%s was stored for nothing, and stays: %s", new.media.blob_key, error.message)
 
 
 def _kept(

@@ -5,7 +5,7 @@ The item's medium is what was kept of the stream around the alert; its verdict i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +14,14 @@ from sqlalchemy import Connection, select, update
 
 from moderation.ids import new_id
 from moderation.store.codec import clock, iso, load_verdict, model_set
-from moderation.store.ending import OpenJob, lock_job, record_verdict, store_results
+from moderation.store.ending import (
+    OpenJob,
+    announce,
+    lock_job,
+    put_in_force,
+    record_verdict,
+    store_results,
+)
 from moderation.store.engine import Database
 from moderation.store.live_changes import HeldStream, alert_row, lock_stream
 from moderation.store.live_records import AlertEvidence, AlertRow
@@ -101,24 +108,26 @@ def keep(
     return done.item_id
 
 
-def revise(connection: Connection, held: HeldStream, row: AlertRow, now: datetime) -> None:
-    """The alert is graver than it was: so is its item, unless a person has decided it. Nothing may
-    follow it in the transaction but `live_changes.tell` and its commit."""
-    if row.item_id is None:
-        return
-    done = lock_job(connection, job.c.item_id == row.item_id)
-    query = (
-        select(verdicts.c.body)
-        .join(item, item.c.current_verdict == verdicts.c.id)
-        .where(item.c.id == row.item_id)
-    )
-    body = connection.execute(query).scalar_one_or_none()
-    before = None if body is None else load_verdict(body)
-    if done is None or before is None or before.decided_by == "person":
-        return
-    # As when it was made: the alert's own callbacks tell of it.
-    done = replace(done, callback_url=None)
-    record_verdict(connection, done, revised(before, row), now)
+def revise(connection: Connection, graver: Sequence[AlertRow], now: datetime) -> None:
+    """These alerts are graver than they were: so are their items, unless a person has decided
+    them. Nothing may follow it in the transaction but `live_changes.tell` and its commit."""
+    rows = {row.item_id: row for row in graver if row.item_id is not None}
+    query = select(job.c.id).where(job.c.item_id.in_(rows)).order_by(job.c.id)
+    found = connection.execute(query).scalars().all()
+    # All are locked, in one order, before the first event is written: that has a lock, too, which
+    # who decides one of the items would wait for.
+    held = [one for job_id in found if (one := lock_job(connection, job.c.id == job_id))]
+    told = []
+    for done in held:
+        before = _in_force(connection, done.item_id)
+        if before is None or before.decided_by == "person":
+            continue
+        verdict = revised(before, rows[done.item_id])
+        put_in_force(connection, done, verdict, now)
+        # As when it was made: the alert's own callbacks tell of it.
+        told.append((replace(done, callback_url=None), verdict))
+    for done, verdict in told:
+        announce(connection, done, verdict, now)
 
 
 def judged(row: AlertRow, done: OpenJob, found: AlertEvidence) -> Verdict:
@@ -193,6 +202,16 @@ def _segment(row: AlertRow, *, start_s: float, peak_s: float, end_s: float) -> S
         boxes=boxes,
         boxes_s=None if boxes is None else round(peak_s, 3),
     )
+
+
+def _in_force(connection: Connection, item_id: str) -> Verdict | None:
+    query = (
+        select(verdicts.c.body)
+        .join(item, item.c.current_verdict == verdicts.c.id)
+        .where(item.c.id == item_id)
+    )
+    body = connection.execute(query).scalar_one_or_none()
+    return None if body is None else load_verdict(body)
 
 
 def _alert(connection: Connection, held: HeldStream, alert_id: str) -> AlertRow | None:

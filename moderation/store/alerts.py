@@ -71,9 +71,8 @@ def record(
             policy = policy_of(connection, held.policy_version)
             done = (_apply(connection, held, policy, change, moment) for change in changes)
             recorded = [one for one in done if one is not None]
-            for one in recorded:
-                if one.graver:
-                    alert_items.revise(connection, held, one.recorded.alert, moment)
+            graver = [one.recorded.alert for one in recorded if one.graver]
+            alert_items.revise(connection, graver, moment)
             tell(connection, held, _told(held, policy, recorded), moment)
     return tuple(one.recorded for one in recorded)
 

@@ -122,8 +122,13 @@ def undo(
         if moment > row["created"] + UNDO:
             raise ConflictError("A decision can be taken back for a minute.", code="undo_late")
         escalated = row["verdict_id"] is None
-        if not escalated and known.verdict_id != row["verdict_id"]:
+        last = _last_that_stands(connection, row)
+        newer = escalated and last is not None and last["id"] > row["id"]
+        if newer or known.verdict_id != (row["before_id"] if escalated else row["verdict_id"]):
             raise ConflictError("Something newer was decided since.", code="undo_superseded")
+        entry = lock(connection, tenant, row["item_id"])
+        if entry is not None:
+            refuse_claimed(entry, actor, moment)
         connection.execute(update(review_decision).where(*mine).values(undone=moment))
         recalled: list[Recalled] = []
         before, passed_from = _before(connection, row["before_id"])
@@ -133,9 +138,10 @@ def undo(
                 connection, known.job, before, moment, lists=lists, passed_from=passed_from
             )
             recalled = recall(connection, known.job.media_id, row["verdict_id"], moment)
-        entry = lock(connection, tenant, row["item_id"])
         audit = entry is not None and entry.audit
-        state = state_before(before, audit=audit)
+        # Somebody's escalation before this holds again.
+        waits = last is not None and last["action"] == Action.ESCALATE.value
+        state = ReviewState.OPEN if waits else state_before(before, audit=audit)
         connection.execute(
             update(review)
             .where(review.c.item_id == row["item_id"])
@@ -144,7 +150,7 @@ def undo(
                 claimed_by=actor,
                 claimed=moment,
                 claim_until=moment + CLAIM,
-                **_rank(connection, known.job, escalated=escalated, audit=audit),
+                **_rank(connection, known.job, escalated=escalated, waits=waits, audit=audit),
                 updated=moment,
             )
         )
@@ -285,8 +291,28 @@ def _close(
         connection.execute(update(review).where(review.c.item_id == held.item_id).values(values))
 
 
-def _rank(connection: Connection, held: OpenJob, *, escalated: bool, audit: bool) -> dict[str, Any]:
-    """Where an item is in the queue that was escalated by mistake."""
+def _last_that_stands(connection: Connection, row: RowMapping) -> RowMapping | None:
+    """Of what was decided of an item beside `row`, and not taken back, the last."""
+    query = (
+        select(review_decision.c.id, review_decision.c.action)
+        .where(
+            review_decision.c.item_id == row["item_id"],
+            review_decision.c.id != row["id"],
+            review_decision.c.undone.is_(None),
+        )
+        .order_by(review_decision.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).mappings().one_or_none()
+
+
+def _rank(
+    connection: Connection, held: OpenJob, *, escalated: bool, waits: bool, audit: bool
+) -> dict[str, Any]:
+    """Where an item is in the queue: at its top where somebody's escalation stands, and where it
+    was before one that was a mistake."""
+    if waits:
+        return {"rank": ESCALATED, "escalated": True}
     if not escalated:
         return {}
     return {"rank": rank_of(connection, held.id, audit=audit), "escalated": False}

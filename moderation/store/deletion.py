@@ -2,6 +2,8 @@
 
 The transaction also writes down which bytes have to go (`outbox`, kind "blob"), so that a crash
 between the two leaves bytes without a row, never a row without bytes, and a sweep removes them.
+Pictures that were made of them have a row of their own: should the same bytes come again, those
+stay, under another medium, and the pictures go all the same.
 
 Bytes are stored before their row is. So whoever has made the row of a medium takes turns with the
 removal of its bytes on that outbox row, and learns from it whether the bytes that it has just
@@ -59,10 +61,10 @@ and than any derivative is in the making."""
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """removal: id of what has to be done with the media store; None: somebody else refers to
-    the same bytes."""
+    """removals: ids of what has to be done with the media store; none where somebody else refers
+    to the same bytes."""
 
-    removal: str | None
+    removals: tuple[str, ...]
 
 
 def delete_item(
@@ -105,14 +107,14 @@ def delete_item(
             connection.execute(delete(table).where(table.c.item_id == item_id))
         connection.execute(delete(job).where(job.c.item_id == item_id))
         connection.execute(delete(item).where(item.c.id == item_id))
-        removal = let_go(connection, found.media_id, moment)
+        removals = let_go(connection, found.media_id, moment)
         connection.execute(
             insert(audit).values(
                 tenant=tenant,
                 actor=actor,
                 action="item.delete",
                 target=item_id,
-                detail={"media_id": found.media_id, "bytes": removal is not None},
+                detail={"media_id": found.media_id, "bytes": bool(removals)},
                 created=moment,
             )
         )
@@ -120,12 +122,12 @@ def delete_item(
         append(
             connection, tenant=tenant, kind="item.deleted", item_id=item_id, data=data, now=moment
         )
-    return Deleted(removal)
+    return Deleted(removals)
 
 
 def remove(db: Database, blobs: BlobStore, removal: str, *, now: datetime | None = None) -> bool:
-    """Remove bytes that `delete_item` wrote down, unless they were stored anew meanwhile; whether
-    they are gone. Raises BlobError and StoreError: the sweep will try again."""
+    """Remove what `delete_item` wrote down, unless it was stored anew meanwhile; whether it is
+    gone. Raises BlobError and StoreError: the sweep will try again."""
     moment = clock(now)
     with db.begin() as connection:
         query = (
@@ -137,8 +139,11 @@ def remove(db: Database, blobs: BlobStore, removal: str, *, now: datetime | None
         if row is None:
             return False
         # Under the lock of that row, see `reclaim`: nobody makes a row for these bytes now.
-        blobs.delete(row.target)
-        _delete_derived(blobs, row.payload)
+        derived = row.payload.get("derived")
+        if row.target != derived:
+            blobs.delete(row.target)
+        if derived is not None:
+            blobs.delete_below(derived)
         connection.execute(
             update(outbox)
             .where(outbox.c.id == removal)
@@ -171,8 +176,9 @@ def sweep_removals(
             if row.state == "pending":
                 done += remove(db, blobs, row.id, now=moment)
             else:
-                # Whoever was making a picture of it then has put it down by now.
-                _delete_derived(blobs, row.payload)
+                if "derived" in row.payload:
+                    # Whoever was making a picture of it then has put it down by now.
+                    blobs.delete_below(row.payload["derived"])
                 with db.begin() as connection:
                     forgotten = and_(outbox.c.id == row.id, outbox.c.state == "sent")
                     done += connection.execute(delete(outbox).where(forgotten)).rowcount
@@ -210,14 +216,9 @@ def reclaim(connection: Connection, blob_key: str, *, known: str | None = None) 
     connection.execute(delete(outbox).where(mine))
 
 
-def removal_id(blob_key: str) -> str:
-    """Made from the key: one removal a key, found without a search."""
-    return f"blob_{hashlib.sha256(blob_key.encode()).hexdigest()[:32]}"
-
-
-def _delete_derived(blobs: BlobStore, payload: Mapping[str, Any]) -> None:
-    if "derived" in payload:
-        blobs.delete_below(payload["derived"])
+def removal_id(target: str) -> str:
+    """Made from the key of a blob, or the folder: one removal each, found without a search."""
+    return f"blob_{hashlib.sha256(target.encode()).hexdigest()[:32]}"
 
 
 def _lock_jobs(connection: Connection, item_id: str, media_id: str) -> tuple[list[str], list[str]]:
@@ -279,9 +280,9 @@ def _delete_of_jobs(connection: Connection, jobs: Sequence[str]) -> None:
     connection.execute(delete(outbox).where(outbox.c.job_id.in_(jobs)))
 
 
-def let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
-    """One reference less; with the last one the medium goes, and its bytes are written down: the
-    removal's id."""
+def let_go(connection: Connection, media_id: str, now: datetime) -> tuple[str, ...]:
+    """One reference less; with the last one the medium goes, and its bytes and what was made of
+    them are written down: ids of the removals."""
     left = connection.execute(
         update(media)
         .where(media.c.id == media_id)
@@ -289,31 +290,34 @@ def let_go(connection: Connection, media_id: str, now: datetime) -> str | None:
         .returning(media.c.refs, media.c.tenant, media.c.blob_key)
     ).one()
     if left.refs > 0:
-        return None
+        return ()
     connection.execute(
         delete(likeness).where(
             or_(likeness.c.media_id == media_id, likeness.c.other_id == media_id)
         )
     )
-    for table in (fingerprint, derivative, embedding, scores):
+    for table in (fingerprint, embedding, scores):
         connection.execute(delete(table).where(table.c.media_id == media_id))
+    wanted = connection.execute(delete(derivative).where(derivative.c.media_id == media_id))
     connection.execute(delete(media).where(media.c.id == media_id))
-    derived = f"derived/{left.tenant}/{media_id}"
-    return _write_down(connection, left.tenant, left.blob_key, derived, now)
+    of_bytes = _write_down(connection, left.tenant, left.blob_key, {}, now)
+    if not wanted.rowcount:
+        return (of_bytes,)
+    folder = f"derived/{left.tenant}/{media_id}"
+    return of_bytes, _write_down(connection, left.tenant, folder, {"derived": folder}, now)
 
 
 def _write_down(
-    connection: Connection, tenant: str, blob_key: str, derived: str | None, now: datetime
+    connection: Connection, tenant: str, target: str, payload: Mapping[str, str], now: datetime
 ) -> str:
-    """derived: where pictures of it lie, if there are any."""
-    removal = removal_id(blob_key)
+    removal = removal_id(target)
     row = {
         "id": removal,
         "tenant": tenant,
         "kind": BLOB,
         "event_id": new_id("evt"),
-        "target": blob_key,
-        "payload": {} if derived is None else {"derived": derived},
+        "target": target,
+        "payload": payload,
         "state": "pending",
         "attempts": 0,
         "due": now,

@@ -23,6 +23,10 @@ MAX_DERIVATIVES = 1000
 """Of one medium: whoever asks for every millisecond would fill the disk."""
 RETRY_S = 5.0
 """Seconds between two attempts, where our side failed."""
+EXHAUSTED = "attempts_exhausted"
+"""Code of the error where our side failed each time."""
+REVIVED_S = 60.0
+"""After so many seconds such a one is tried anew for who wants it."""
 
 
 class DerivativeState(StrEnum):
@@ -71,14 +75,15 @@ def want(
     db: Database, tenant: str, item_id: str, name: str, *, now: datetime | None = None
 ) -> tuple[DerivativeRow, bool]:
     """The derivative of an item's medium, and whether this call was the first to want it: then
-    the caller sends the message.
+    the caller sends the message. So it is where our side had failed each time, a while ago.
 
     Raises NotFoundError (no such item), LimitError (too_many_derivatives), StoreError.
     """
     moment = clock(now)
     found = _of_item(db, tenant, item_id, name)
     if found is not None:
-        return found, False
+        revived = _revive(db, found, moment)
+        return revived or found, revived is not None
     with db.begin() as connection:
         query = (
             select(media.c.id)
@@ -212,6 +217,25 @@ def _of_item(db: Database, tenant: str, item_id: str, name: str) -> DerivativeRo
     with db.connect() as connection:
         row = connection.execute(query).mappings().one_or_none()
     return None if row is None else _row(row)
+
+
+def _revive(db: Database, row: DerivativeRow, now: datetime) -> DerivativeRow | None:
+    """None, and nothing changed, where there is no reason to."""
+    if row.state is not DerivativeState.FAILED or not (row.error or "").startswith(EXHAUSTED):
+        return None
+    changed = (
+        update(derivative)
+        .where(
+            derivative.c.id == row.id,
+            _is(DerivativeState.FAILED),
+            derivative.c.updated <= now - timedelta(seconds=REVIVED_S),
+        )
+        .values(state=DerivativeState.PENDING.value, attempt=0, error=None, updated=now)
+        .returning(derivative)
+    )
+    with db.begin() as connection:
+        found = connection.execute(changed).mappings().one_or_none()
+    return None if found is None else _row(found)
 
 
 def _change(db: Database, row: DerivativeRow, now: datetime | None, **values: object) -> bool:

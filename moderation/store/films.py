@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, insert, null, or_, select, update
+from sqlalchemy import func, insert, null, or_, select, update
 
 from moderation.store.chunks import OPEN, Stage, advance
 from moderation.store.codec import clock
 from moderation.store.ending import cancelled, end_job, held_by, lock_job
 from moderation.store.engine import Database
-from moderation.store.followers import HELD
+from moderation.store.followers import follows
 from moderation.store.records import Claim, JobRow, JobState, TaskHint
-from moderation.store.tables import chunk, item, job, outbox, scores
+from moderation.store.tables import chunk, item, job, scores
 
 VIDEO = "video"
 
@@ -82,9 +82,6 @@ def next_step(
     other is begun; one that follows another never is. without: ids of jobs that are not wanted.
     Raises StoreError."""
     moment = clock(now)
-    follows = exists().where(
-        outbox.c.job_id == job.c.id, outbox.c.kind == "task", outbox.c.state == HELD
-    )
     waiting = (
         select(job.c.id, job.c.priority, job.c.queued)
         .where(
@@ -95,7 +92,7 @@ def next_step(
             job.c.cancel_requested.is_(False),
             or_(job.c.deadline.is_(None), job.c.deadline > moment),
             job.c.id.not_in(sorted(without)),
-            ~follows,
+            ~follows(),
         )
         .order_by(job.c.priority.desc(), job.c.queued, job.c.id)
         .limit(1)

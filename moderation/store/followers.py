@@ -11,7 +11,7 @@ import json
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, func, or_, select, update
 
 from moderation.store.ending import OpenJob, end_job, lock_job
 from moderation.store.engine import Database
@@ -33,25 +33,33 @@ def same_options(options: VideoOptions | None) -> ColumnElement[bool]:
     return cast(job.c.options, Text) == json.dumps(told)
 
 
+def follows() -> ColumnElement[bool]:
+    """The job is a follower. Asked of all followers at once: there may be thousands, and as many
+    jobs that are asked whether they are one."""
+    held = select(outbox.c.job_id).where(
+        outbox.c.kind == "task", outbox.c.state == HELD, outbox.c.job_id.is_not(None)
+    )
+    return job.c.id.in_(held)
+
+
 def leader_of(connection: Connection, held: OpenJob, options: ColumnElement[bool]) -> str | None:
     """The job that looks at the same bytes, by the same policy and `options`, and has not ended;
     the first one, and none that is a follower itself."""
-    follows = exists().where(
-        outbox.c.job_id == job.c.id, outbox.c.kind == "task", outbox.c.state == HELD
+    # Found by their items: a policy has judged all jobs there ever were.
+    of_bytes = select(item.c.id).where(
+        item.c.tenant == held.tenant, item.c.media_id == held.media_id
     )
     query = (
         select(job.c.id)
-        .join(item, item.c.id == job.c.item_id)
         .where(
-            item.c.tenant == held.tenant,
-            item.c.media_id == held.media_id,
+            job.c.item_id.in_(of_bytes),
             job.c.kind == "video",
             job.c.id != held.id,
             job.c.state.in_(OPEN),
             job.c.cancel_requested.is_(False),
             job.c.policy_version == held.policy_version,
             options,
-            ~follows,
+            ~follows(),
         )
         .order_by(job.c.id)
         .limit(1)
@@ -62,15 +70,17 @@ def leader_of(connection: Connection, held: OpenJob, options: ColumnElement[bool
 def settle(db: Database, limit: int, now: datetime) -> list[str]:
     """Ends followers with the verdict of the job that they followed; their ids.
 
-    Where that has none (it failed, or was called off), or does not know the lists as the follower
-    found them, the first of them becomes a job like any other, whose task is due at once, and the
-    others follow it. Raises StoreError.
+    Where that has none (it failed, was called off, or is deleted), or does not know the lists as
+    the follower found them, the first of them becomes a job like any other, whose task is due at
+    once, and the others follow it. Raises StoreError.
     """
     leader = job.alias()
+    followed = outbox.c.payload["follows"].as_string()
+    over = or_(leader.c.id.is_(None), leader.c.state.in_(ENDED))
     query = (
-        select(outbox.c.job_id, leader.c.id)
-        .join(leader, leader.c.id == outbox.c.payload["follows"].as_string())
-        .where(outbox.c.kind == "task", outbox.c.state == HELD, leader.c.state.in_(ENDED))
+        select(outbox.c.job_id, followed)
+        .outerjoin(leader, leader.c.id == followed)
+        .where(outbox.c.kind == "task", outbox.c.state == HELD, over)
         .order_by(outbox.c.id)
         .limit(limit)
     )

@@ -72,10 +72,12 @@ def history(db: Database, tenant: str, item_id: str) -> list[Verdict]:
 
 
 def verdict_of_job(db: Database, job_id: str) -> Verdict | None:
-    """The verdict that a job ended with; None while it has not."""
+    """The verdict that a job ended with, or that was written since; None while it has not, and
+    while it is asked anew because a decision was taken back (`recall`)."""
     query = (
         select(verdicts.c.body)
-        .where(verdicts.c.job_id == job_id)
+        .join(job, job.c.id == verdicts.c.job_id)
+        .where(verdicts.c.job_id == job_id, job.c.ended.is_not(None))
         .order_by(verdicts.c.id.desc())
         .limit(1)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -128,7 +128,8 @@ def _judged(db: Database, batch: Sequence[_Facts], own_row: str) -> list[JudgedI
     with db.connect() as connection:
         said = _machine(connection, batch)
         people = _people(connection, batch)
-        packed = _scores(connection, batch)
+        failed = {job_id for job_id, row in said.items() if row.status != Status.DONE.value}
+        packed = _scores(connection, batch, failed)
     return [
         _one(
             facts,
@@ -193,12 +194,15 @@ def _people(connection: Connection, batch: Sequence[_Facts]) -> dict[str, Decisi
     return {row.id: Decision(row.decision) for row in connection.execute(query)}
 
 
-def _scores(connection: Connection, batch: Sequence[_Facts]) -> dict[str, PackedScores]:
+def _scores(
+    connection: Connection, batch: Sequence[_Facts], failed: Collection[str]
+) -> dict[str, PackedScores]:
     """By job. One that was answered from an earlier analysis of the same bytes has the newest of
-    those, as where it is shown."""
+    those, as where it is shown; a failed one was answered from nothing."""
     own = select(scores).where(scores.c.job_id.in_([facts.job_id for facts in batch]))
     found = {row["job_id"]: load_scores(row) for row in connection.execute(own).mappings()}
-    rest = {facts.media_id for facts in batch if facts.job_id not in found}
+    borrowing = [one for one in batch if one.job_id not in found and one.job_id not in failed]
+    rest = {facts.media_id for facts in borrowing}
     if not rest:
         return found
     newest = (
@@ -210,8 +214,6 @@ def _scores(connection: Connection, batch: Sequence[_Facts]) -> dict[str, Packed
         row["media_id"]: load_scores(row)
         for row in connection.execute(select(scores).where(scores.c.job_id.in_(newest))).mappings()
     }
-    return {
-        facts.job_id: kept
-        for facts in batch
-        if (kept := found.get(facts.job_id) or others.get(facts.media_id)) is not None
+    return found | {
+        facts.job_id: others[facts.media_id] for facts in borrowing if facts.media_id in others
     }

@@ -45,8 +45,8 @@ def discard(
     with db.begin() as connection:
         # By way of the row, so that it takes turns with whoever begins with the same bytes.
         media_id = _refer(connection, tenant, new, moment)
-        removal = let_go(connection, media_id, moment)
-    if removal is not None:
+        removals = let_go(connection, media_id, moment)
+    for removal in removals:
         remove(db, blobs, removal, now=moment)
 
 

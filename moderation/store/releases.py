@@ -20,7 +20,7 @@ from moderation.policy_diff import changes
 from moderation.store.codec import clock, load_policy
 from moderation.store.engine import Database
 from moderation.store.live_changes import lock_stream
-from moderation.store.policies import keep_policy
+from moderation.store.policies import hold_policies, keep_policy
 from moderation.store.tables import audit, policy_release, policy_shadow, policy_version, stream
 from moderation.store.upsert import insert_new
 
@@ -134,6 +134,7 @@ def publish(
     if base is not None and not changes(base, draft):
         raise InputError(f"These are the rules of {base.ref} already.", code="policy_same")
     with db.begin() as connection:
+        hold_policies(connection, tenant, shared=False)
         newest = _newest_of(connection, tenant, draft.id)
         if newest is None and base is not None:
             _insert(connection, tenant, base, actor=FROM_FILE, now=moment)

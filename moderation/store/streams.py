@@ -35,7 +35,7 @@ from moderation.store.live_records import (
     StreamPage,
     StreamRow,
 )
-from moderation.store.policies import keep_policy
+from moderation.store.policies import hold_policies, keep_policy, newest_policy
 from moderation.store.tables import (
     alert,
     audit,
@@ -127,12 +127,16 @@ def change(
     """
     moment = clock(now)
     with db.begin() as connection:
+        if changes.policy is not None:
+            # Before the stream: in this order who publishes has them, too.
+            hold_policies(connection, tenant, shared=True)
         held = lock_stream(connection, *_mine(tenant, stream_id))
         if held is None:
             raise _unknown(stream_id)
         values: dict[str, Any] = {"updated": moment, "revision": stream.c.revision + 1}
         if changes.policy is not None:
-            values["policy_version"] = keep_policy(connection, tenant, changes.policy, moment)
+            chosen = keep_policy if changes.pinned else newest_policy
+            values["policy_version"] = chosen(connection, tenant, changes.policy, moment)
             values["pinned"] = changes.pinned
         if changes.interval_ms is not None:
             values["interval_ms"] = changes.interval_ms
@@ -329,7 +333,9 @@ def _take_key(connection: Connection, new: NewStream, stream_id: str, now: datet
 
 
 def _insert(connection: Connection, new: NewStream, stream_id: str, now: datetime) -> None:
-    policy_id = keep_policy(connection, new.tenant, new.policy, now)
+    # Another version may have been published since it was chosen: hosts were resolved meanwhile.
+    chosen = keep_policy if new.pinned else newest_policy
+    policy_id = chosen(connection, new.tenant, new.policy, now)
     connection.execute(
         insert(stream),
         {

@@ -382,5 +382,6 @@ audit = Table(
     Column("detail", JSON, nullable=False),
     created_column(),
     Index(None, "tenant", "id"),
+    Index(None, "tenant", "actor", "action", "created"),
     sqlite_autoincrement=True,
 )

@@ -83,7 +83,9 @@ class Deriver:
         """Bring a claimed one to an end, whatever happens."""
         try:
             if row.attempt > self.settings.max_attempts:
-                raise MediaError(f"it was tried {row.attempt - 1} times", code="attempts_exhausted")
+                raise MediaError(
+                    f"it was tried {row.attempt - 1} times", code=derivatives.EXHAUSTED
+                )
             with self._renewing(row):
                 self._make(row, source)
         except NotFoundError as error:

@@ -193,8 +193,8 @@ def test_a_deleted_item_takes_its_clip_along(db: Database, blobs: BlobStore) -> 
     blobs.put(found.media.blob_key, b"clip")
     item_id = made(db, lease, opened(db, lease), found)
     gone = deletion.delete_item(db, "default", item_id, actor="key_1", now=later(4))
-    assert gone.removal is not None
-    assert deletion.remove(db, blobs, gone.removal, now=later(4))
+    (removal,) = gone.removals
+    assert deletion.remove(db, blobs, removal, now=later(4))
     assert not blobs.exists(found.media.blob_key)
     (row,) = alerts.of_stream(db, "default", lease.stream_id)
     assert (row.item_id, row.clip) == (None, None)
@@ -212,8 +212,8 @@ def test_bytes_that_were_deleted_just_now_are_asked_for_again(
     row = opened(db, lease)
     blobs.put(found.media.blob_key, b"clip")
     gone = deletion.delete_item(db, "default", first, actor="key_1", now=later(3))
-    assert gone.removal is not None
-    deletion.remove(db, blobs, gone.removal, now=later(3))
+    (removal,) = gone.removals
+    deletion.remove(db, blobs, removal, now=later(3))
     with pytest.raises(deletion.BytesRemovedError) as raised:
         alert_items.keep(db, lease.stream_id, row.id, found, now=later(4))
     blobs.put(found.media.blob_key, b"clip")

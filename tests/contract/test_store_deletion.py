@@ -53,7 +53,8 @@ def decided(db: Database, blobs: FolderBlobs, new: NewItem) -> Submission:
 
 
 def gone(db: Database, item_id: str, **changes: str) -> str | None:
-    return delete_item(db, item_id=item_id, **(WORDS | changes)).removal
+    removals = delete_item(db, item_id=item_id, **(WORDS | changes)).removals
+    return removals[0] if removals else None
 
 
 def media_of(db: Database) -> list[tuple[str, str, int]]:
@@ -86,9 +87,9 @@ def test_nothing_is_left_but_that_it_was_deleted(db: Database, blobs: FolderBlob
             row[0] for row in connection.execute(select(media.c.id)) if row[0] != media_id
         ]
         connection.execute(insert(likeness), pair | {"media_id": other_media, "other_id": media_id})
-    removal = gone(db, submission.item_id)
-    assert removal is not None
+    removal, pictures = delete_item(db, item_id=submission.item_id, **WORDS).removals
     assert remove(db, blobs, removal)
+    assert remove(db, blobs, pictures)
     left = traces(db, submission.item_id, submission.job_id, media_id, "a.jpg", "example.org")
     assert left == ["outbox"], "the removal itself names the folder of its pictures"
     assert not blobs.exists(key)
@@ -213,10 +214,11 @@ class TestRemoval:
         submission = decided(db, blobs, new_item("a"))
         ((media_id, key, _),) = media_of(db)
         picture = f"derived/default/{media_id}/picture.webp"
+        derivatives.want(db, "default", submission.item_id, "picture.webp")
         blobs.put(picture, b"webp")
         gone(db, submission.item_id)
         assert blobs.exists(key)
-        assert deletion.sweep_removals(db, blobs) == 1
+        assert deletion.sweep_removals(db, blobs) == 2
         assert not blobs.exists(key)
         assert not blobs.exists(picture)
         assert deletion.sweep_removals(db, blobs) == 0
@@ -242,13 +244,14 @@ class TestRemoval:
     ) -> None:
         submission = decided(db, blobs, new_item("a"))
         ((media_id, _, _),) = media_of(db)
+        derivatives.want(db, "default", submission.item_id, "proxy.mp4")
         gone(db, submission.item_id)
-        assert deletion.sweep_removals(db, blobs) == 1
+        assert deletion.sweep_removals(db, blobs) == 2
         late = f"derived/default/{media_id}/proxy.mp4"
         blobs.put(late, b"mp4")
         soon = datetime.now(NOW.tzinfo)
         assert deletion.sweep_removals(db, blobs, now=soon + FORGET_AFTER / 2) == 0
-        assert deletion.sweep_removals(db, blobs, now=soon + FORGET_AFTER * 2) == 1
+        assert deletion.sweep_removals(db, blobs, now=soon + FORGET_AFTER * 2) == 2
         assert not blobs.exists(late)
         assert traces(db, media_id) == []
 
@@ -263,6 +266,19 @@ class TestRemoval:
         ((_, key, refs),) = media_of(db)
         assert (refs, blobs.exists(key)) == (1, True)
         assert gone(db, again.item_id) == removal, "and they can be deleted once more"
+
+    def test_pictures_go_although_the_same_bytes_come_anew(
+        self, db: Database, blobs: FolderBlobs
+    ) -> None:
+        submission = decided(db, blobs, new_item("a"))
+        ((media_id, key, _),) = media_of(db)
+        derivatives.want(db, "default", submission.item_id, "picture.webp")
+        picture = f"derived/default/{media_id}/picture.webp"
+        blobs.put(picture, b"webp")
+        gone(db, submission.item_id)
+        stored(db, blobs, new_item("a"))
+        assert deletion.sweep_removals(db, blobs) == 1
+        assert (blobs.exists(key), blobs.exists(picture)) == (True, False)
 
     def test_the_same_bytes_anew_just_after_it_are_stored_once_more(
         self, db: Database, blobs: FolderBlobs

@@ -8,7 +8,13 @@ import pytest
 
 from moderation.errors import LimitError, NotFoundError
 from moderation.store import derivatives, jobs
-from moderation.store.derivatives import RETRY_S, DerivativeState, Made
+from moderation.store.derivatives import (
+    EXHAUSTED,
+    RETRY_S,
+    REVIVED_S,
+    DerivativeState,
+    Made,
+)
 from moderation.store.engine import Database
 from tests.contract.store_data import NOW, new_item, together
 
@@ -124,6 +130,27 @@ def test_our_own_failure_is_tried_again_a_little_later(db: Database, item_id: st
     again = derivatives.claim(db, lease_s=30, now=after(RETRY_S))
     assert again is not None
     assert again[0].attempt == 2
+
+
+def test_what_our_side_failed_at_each_time_is_tried_anew_for_who_wants_it(
+    db: Database, item_id: str
+) -> None:
+    derivatives.want(db, "default", item_id, NAME, now=NOW)
+    claimed = derivatives.claim(db, lease_s=30, now=NOW)
+    assert claimed is not None
+    assert derivatives.fail(db, claimed[0], f"{EXHAUSTED}: it was tried 5 times", now=NOW)
+    soon, first = derivatives.want(db, "default", item_id, NAME, now=after(REVIVED_S - 1))
+    assert (soon.state, first) == (DerivativeState.FAILED, False)
+    later, first = derivatives.want(db, "default", item_id, NAME, now=after(REVIVED_S))
+    assert (later.state, later.attempt, later.error, first) == (
+        DerivativeState.PENDING,
+        0,
+        None,
+        True,
+    )
+    _, first = derivatives.want(db, "default", item_id, NAME, now=after(REVIVED_S))
+    assert not first
+    assert derivatives.claim(db, lease_s=30, now=after(REVIVED_S)) is not None
 
 
 def test_what_cannot_be_made_says_why(db: Database, item_id: str) -> None:

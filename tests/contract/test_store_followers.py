@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from moderation.store import items, jobs
+import pytest
+import sqlalchemy
+from sqlalchemy import delete
+
+from moderation.store import films, items, jobs
 from moderation.store.engine import Database
+from moderation.store.followers import HELD
 from moderation.store.records import Finished, JobState, NewItem, Submission, VideoOptions
 from moderation.store.sweep import SweepResult
+from moderation.store.tables import job, outbox
 from moderation.types import Decision, Status
 from tests.contract.store_data import MODELS, NOW, new_item, together, verdict_for
 
@@ -82,6 +89,48 @@ def test_after_a_failure_one_follower_leads_the_others(db: Database) -> None:
     assert submit(db).follows
     end(db, second.job_id)
     assert third.job_id in sweep(db).ended
+
+
+def test_after_a_leader_that_is_gone_one_follower_leads_the_others(db: Database) -> None:
+    """As when it is deleted at the moment at which somebody begins to follow it."""
+    first, second, third = (submit(db) for _ in range(3))
+    with db.begin() as connection:
+        connection.execute(delete(outbox).where(outbox.c.job_id == first.job_id))
+        connection.execute(delete(job).where(job.c.id == first.job_id))
+    swept = sweep(db)
+    assert [(hint.job_id, hint.kind) for hint in swept.republish] == [(second.job_id, "video")]
+    end(db, second.job_id)
+    assert third.job_id in sweep(db).ended
+
+
+def test_to_find_what_to_follow_costs_the_same_among_many(db: Database) -> None:
+    """A submission reads the jobs on its own bytes, not all that its policy has judged; and what
+    is next is not asked of each follower by itself."""
+    if db.dialect != "sqlite":
+        pytest.skip("the plans are SQLite's")
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, words: str, values: Any, *_: Any) -> None:
+        if "FROM job" in words and HELD in values:
+            asked.append((words, values))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        submit(db)
+        films.next_step(db, at_once=2, max_attempts=3, now=NOW)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+    leader, following = (plan(db, *one) for one in asked)
+    assert "SEARCH job USING INDEX ix_job_policy_version_item_id" in leader
+    assert "(policy_version=? AND item_id=?)" in leader
+    assert "CORRELATED" not in leader + following
+    assert "LIST SUBQUERY" in following
+
+
+def plan(db: Database, words: str, values: Any) -> str:
+    with db.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", values)
+        return "\n".join(row[3] for row in rows)
 
 
 def test_a_follower_past_its_deadline_ends_by_itself(db: Database) -> None:

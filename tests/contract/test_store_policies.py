@@ -15,9 +15,9 @@ from moderation.analyse import Analysis, coverage_of, failure, to_verdict
 from moderation.errors import ConflictError, InputError, NotFoundError, PolicyError
 from moderation.packed_scores import pack_film
 from moderation.policy import Policy, Rule, decide, decide_failure, problem_of, summarise
-from moderation.store import decisions, jobs, judged, releases, streams
+from moderation.store import decisions, items, jobs, judged, releases, streams
 from moderation.store.engine import Database
-from moderation.store.live_records import NewStream
+from moderation.store.live_records import NewStream, StreamChanges
 from moderation.store.records import Finished, NewMedia
 from moderation.store.releases import FROM_FILE, Policies
 from moderation.store.review_records import Action, Choice
@@ -165,6 +165,36 @@ def test_streams_go_on_under_the_new_version_unless_they_are_pinned(db: Database
         other: "default-2@4",
         elsewhere: "default@4",
     }
+
+
+def test_a_stream_that_begins_while_a_version_is_published_has_it(db: Database) -> None:
+    values: dict[str, Any] = {"tenant": "default", "url": "rtmp://h/x", "shown": "rtmp://h/x"}
+    values["policy"] = NOW_RULES
+    publish(db)  # since the policies of these were chosen
+    follows = streams.create(db, NewStream(**values))
+    pinned = streams.create(db, NewStream(**values, pinned=True))
+    assert (follows.policy, pinned.policy) == ("default@5", "default@4")
+    for changes, ref in (
+        (StreamChanges(policy=NOW_RULES, pinned=True), "default@4"),
+        (StreamChanges(policy=NOW_RULES), "default@5"),
+    ):
+        assert streams.change(db, "default", follows.id, changes).policy == ref
+
+
+def test_streams_that_begin_or_change_just_then_have_it_too(db: Database) -> None:
+    values: dict[str, Any] = {"tenant": "default", "url": "rtmp://h/x", "shown": "rtmp://h/x"}
+    values["policy"] = NOW_RULES
+
+    def one(number: int) -> str | None:
+        if number == 3:
+            publish(db)
+            return None
+        made = streams.create(db, NewStream(**values))
+        return streams.change(db, "default", made.id, StreamChanges(policy=NOW_RULES)).id
+
+    for stream_id in together(one):
+        if stream_id is not None:
+            assert streams.get(db, "default", stream_id).policy == "default@5"
 
 
 def test_what_is_watched_in_shadow_decides_nothing_and_ends_when_it_is_published(
@@ -355,6 +385,22 @@ def test_what_could_not_be_analysed_follows_on_failure(db: Database) -> None:
     assert told.moves == {(Decision.REVIEW, Decision.BLOCK): 1}
     (one,) = told.examples
     assert (one.item_id, one.label) == (found.item_id, None)
+
+
+def test_what_failed_is_not_judged_by_the_scores_of_the_same_bytes(db: Database) -> None:
+    closed = NOW_RULES.model_copy(update={"on_failure": Decision.BLOCK})
+    for number in range(1, 9):
+        _, say = judge(db, number, NOW_RULES)
+        if say(closed).decision is not Decision.BLOCK:
+            break
+    else:
+        raise AssertionError("all would be blocked by their scores")
+    media = NewMedia(f"{number:064x}", 9, "x", f"default/{number}")
+    again = submit(db, new_item(number, policy=closed, media=media), now=at(60))
+    jobs.cancel(db, "default", again.job_id, now=at(61))
+    assert items.get_item(db, "default", again.item_id).verdict is not None
+    told = judged.compare(db, "default", closed, STRICT, last=1)
+    assert (told.checked, told.alike, told.counts_now[Decision.BLOCK]) == (1, 1, 1)
 
 
 def test_against_what_people_decided(db: Database) -> None:

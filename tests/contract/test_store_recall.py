@@ -54,6 +54,7 @@ def test_a_copy_is_looked_at_once_the_decision_is_taken_back(db: Database) -> No
     undo(db, made, 30)
     assert in_force(db, first) == ("policy", Decision.REVIEW)
     assert in_force(db, copy) is None
+    assert items.verdict_of_job(db, copy.job_id) is None, "nor does who asks for the job get it"
     row = jobs.get_job(db, "default", copy.job_id)
     assert (row.state, row.attempt) == (JobState.QUEUED, 0)
     told = [(one.kind, one.item_id) for one in events.after(db, "default", last)]
@@ -66,6 +67,9 @@ def test_a_copy_is_looked_at_once_the_decision_is_taken_back(db: Database) -> No
     assert jobs.sweep(db, now=later(89), **sweeping).overdue == 0
     finish(db, copy, Decision.BLOCK, 89)
     assert in_force(db, copy) == ("policy", Decision.BLOCK)
+    again = items.verdict_of_job(db, copy.job_id)
+    assert again is not None
+    assert again.decision is Decision.BLOCK
 
 
 def test_later_uploads_do_not_know_what_was_taken_back(db: Database) -> None:

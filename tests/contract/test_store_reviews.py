@@ -269,6 +269,42 @@ def test_what_is_escalated_comes_first_and_keeps_its_verdict(db: Database) -> No
     assert waiting(db) == [first, second]
 
 
+def test_an_escalation_is_not_taken_back_behind_the_back_of_who_dealt_with_it(
+    db: Database,
+) -> None:
+    item_id = make(db)
+    mine = decide(db, "default", MEI, item_id, Choice(Action.ESCALATE), now=at(1))
+    claim(db, "default", TOM, item_id, now=at(2))
+    with pytest.raises(ConflictError) as told:
+        undo(db, "default", MEI, mine.decision.id, now=at(3))
+    assert told.value.code == "claimed"
+    done = decide(db, "default", TOM, item_id, BLOCK, now=at(4))
+    with pytest.raises(ConflictError) as told:
+        undo(db, "default", MEI, mine.decision.id, now=at(5))
+    assert told.value.code == "undo_superseded"
+    row = reviews.get(db, "default", item_id)
+    assert row is not None
+    assert (row.state, row.claimed_by) == (ReviewState.DECIDED, None)
+    # Taken back, the block leaves the escalation as it was: at the top.
+    undo(db, "default", TOM, done.decision.id, now=at(6))
+    row = reviews.get(db, "default", item_id)
+    assert row is not None
+    assert (row.state, row.escalated) == (ReviewState.OPEN, True)
+    other = make(db, 2, seconds=-9)
+    assert waiting(db) == [item_id, other]
+
+
+def test_of_two_escalations_the_later_is_taken_back_alone(db: Database) -> None:
+    item_id = make(db, "p", Decision.PASS)
+    first = decide(db, "default", MEI, item_id, Choice(Action.ESCALATE), now=at(1))
+    second = decide(db, "default", TOM, item_id, Choice(Action.ESCALATE), now=at(2))
+    with pytest.raises(ConflictError) as told:
+        undo(db, "default", MEI, first.decision.id, now=at(3))
+    assert told.value.code == "undo_superseded"
+    undo(db, "default", TOM, second.decision.id, now=at(4))
+    assert waiting(db, ReviewFilter(escalated=True)) == [item_id]
+
+
 def test_what_did_not_wait_may_be_decided_too(db: Database) -> None:
     item_id = make(db, "p", Decision.PASS)
     done = decide(db, "default", MEI, item_id, BLOCK, now=at(1))

@@ -238,9 +238,8 @@ def test_of_an_item_that_was_deleted_meanwhile_nothing_stays(
     real = derivatives.finish
 
     def finish(db: Database, row: DerivativeRow, made: Made) -> bool:
-        removal = deletion.delete_item(db, "default", item, actor="key").removal
-        assert removal is not None
-        assert deletion.remove(db, world.blobs, removal)
+        for removal in deletion.delete_item(db, "default", item, actor="key").removals:
+            assert deletion.remove(db, world.blobs, removal)
         world.blobs.put(made.blob_key, b"put just after the folder was emptied")
         return real(db, row, made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -14,7 +15,9 @@ from httpx import Response
 
 from api.ingest import Upload
 from moderation import fetch
-from moderation.errors import FetchError
+from moderation.blobs import blob_key
+from moderation.errors import FetchError, StoreError
+from moderation.store import jobs
 from moderation.store.records import Claim, JobState
 from moderation.types import Verdict
 from tests.fakes.gateway import Gate, bomb_header, fake_verdict, png, running
@@ -391,6 +394,24 @@ def test_another_request_under_the_same_key_is_409(gate: Gate, query: str) -> No
     problem(response, 409, "idempotency_conflict")
     other = gate.post(png(shade=9), **{"Idempotency-Key": "k-2"})
     problem(other, 409, "idempotency_conflict")
+    key = blob_key("default", hashlib.sha256(png(shade=9)).hexdigest())
+    assert not gate.blobs.exists(key), "bytes that nothing refers to are not kept"
+
+
+def test_bytes_of_what_could_not_be_written_down_do_not_stay(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise StoreError("The disk is full.")
+
+    kept = gate.post(png())
+    assert kept.status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "submit", full)
+        for data in (png(), png(shade=9)):
+            problem(gate.post(data), 503, "store_unavailable")
+    keys = [blob_key("default", hashlib.sha256(data).hexdigest()) for data in (png(), png(shade=9))]
+    assert [gate.blobs.exists(key) for key in keys] == [True, False], "others' bytes do"
 
 
 def test_a_repeat_while_the_job_waits_is_202_with_the_same_ids(idle: Gate) -> None:
