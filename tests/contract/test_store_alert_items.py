@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select
 
 from moderation.blobs import BlobStore, open_blobs
 from moderation.errors import NotFoundError
@@ -13,6 +15,7 @@ from moderation.store import (
     alert_items,
     alerts,
     deletion,
+    ending,
     evidence,
     items,
     opening,
@@ -166,6 +169,39 @@ def test_a_graver_alert_makes_its_item_graver(db: Database) -> None:
     assert last.segments[0].decision is Decision.BLOCK
     assert last.segments[0].start_s == first.segments[0].start_s
     assert items.get_item(db, "default", item_id).verdict == last
+
+
+def test_all_that_become_graver_at_once_are_written_before_any_is_told(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who decides an item has locked it, and then waits for the turn of its event: the other way
+    about the two would wait for each other."""
+    lease = owned_stream(db)
+    labels = ("porn.explicit", "violence.weapon")
+    opening_ones = [segment("opened", 1, label=label) for label in labels]
+    assert alerts.record(db, lease, opening_ones, now=later(2))
+    made_of = {row.label: row for row in alerts.of_stream(db, "default", lease.stream_id)}
+    held = {
+        label: made(db, lease, made_of[label], kept(content=label.encode())) for label in labels
+    }
+    last = store_events.newest(db, "default")
+    worse = [
+        segment("escalated", 4, label=label, decision=Decision.BLOCK, score=0.97)
+        for label in labels
+    ]
+    in_force: list[list[str]] = []
+
+    def append(connection: Connection, **event: Any) -> None:
+        query = select(item.c.decision).where(item.c.id.in_(held.values()))
+        in_force.append(list(connection.execute(query).scalars()))
+        store_events.append(connection, **event)
+
+    monkeypatch.setattr(ending, "append", append)
+    alerts.record(db, lease, worse, now=later(4))
+    assert in_force == [["block", "block"]] * 2
+    told = [(one.kind, one.item_id) for one in store_events.after(db, "default", last)]
+    decided = {item_id for kind, item_id in told if kind == "item.decided"}
+    assert decided == set(held.values())
 
 
 def test_what_a_person_decided_stays(db: Database) -> None:
