@@ -51,7 +51,7 @@ tests-without-torch: install-dev
 
 test-torch: $(TORCH_VENV)/.torch $(VENV)/.weights  ## tests that need torch, in an environment of their own
 	@# By name: to read all the others takes longer than some of these.
-	$(TORCH_VENV)/bin/python -m pytest -m "torch and not train" --need-torch \
+	OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -n 2 -m "torch and not train" --need-torch \
 	  $$(grep -rl torch tests --include='test_*.py')
 
 test-train: $(TORCH_VENV)/.torch $(VENV)/.weights  ## a whole training, in small: for who changes training
