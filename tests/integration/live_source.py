@@ -32,6 +32,19 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def stands_still(count: Callable[[], int], seconds: float, what: str) -> None:
+    """Wait until a count has not changed for so long. Raises AssertionError after WAIT_S."""
+    seen, since = count(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if seen != (seen := count()):
+            since = time.monotonic()
+        return time.monotonic() - since >= seconds
+
+    until(still, what)
+
+
 def listens(port: int) -> bool:
     """Whether a TCP port of loopback is listened on; connecting would use up a single listener."""
     wanted = f"0100007F:{port:04X}"
