@@ -19,6 +19,8 @@ from moderation.types import LabelScore
 from tests import servers
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 ASK = Ask("live_1", "live-test", 25.0, {"porn.explicit": 0.5, "violence.gore": 0.25})
 SCORE = LabelScore("porn.explicit", 0.75, "m@1", "x", boxes=((0.1, 0.2, 0.3, 0.4, 0.5),))
 

@@ -52,6 +52,12 @@ def listens(port: int) -> bool:
     return any(line.split()[1] == wanted and line.split()[3] == "0A" for line in lines)
 
 
+def is_bound(port: int) -> bool:
+    """Whether a UDP port of loopback is taken: what listens by SRT answers nobody else."""
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(line.split()[1] == f"0100007F:{port:04X}" for line in lines)
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

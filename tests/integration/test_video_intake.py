@@ -73,7 +73,8 @@ def test_a_sender_that_falls_silent_is_left(tmp_path: Path, path: str, kind: str
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
             client.sendall(
                 f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {STACK_KEY}\r\n"
-                f"Content-Type: {kind}\r\nContent-Length: 9000000\r\n\r\n".encode() + body
+                f"Content-Type: {kind}\r\nContent-Length: 9000000\r\n\r\n".encode()
+                + body
             )
             answer = whole_answer(client)
         assert answer.startswith(b"HTTP/1.1 408 ")
