@@ -102,6 +102,24 @@ def valkey_server() -> Iterator[servers.Redis]:
     yield from _running(servers.valkey())
 
 
+@pytest.fixture
+def patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of a broker do not give it up as hung, however long a busy machine holds it up.
+    `monkeypatch.undo()` gives them back the time-outs that they have in earnest."""
+    for name in (
+        "moderation.tasks.enqueue.SEND_TIMEOUT_S",
+        "moderation.tasks.enqueue.CONNECT_TIMEOUT_S",
+        "moderation.tasks.config.CONNECT_TIMEOUT_S",
+        "moderation.wake.SOCKET_TIMEOUT_S",
+        "moderation.wake.CONNECT_TIMEOUT_S",
+        "moderation.live_queue.SOCKET_TIMEOUT_S",
+        "moderation.live_queue.CONNECT_TIMEOUT_S",
+        "moderation.live.figures.TIMEOUT_S",
+        "moderation.live.newest.TIMEOUT_S",
+    ):
+        monkeypatch.setattr(name, 30.0)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 look-alike with a bucket named `media`."""

@@ -13,6 +13,8 @@ from moderation.live.newest import KEPT_S, MAX_BYTES, PREFIX, NewestFrame, Newes
 from tests import servers
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 FRAME = NewestFrame(1_800_000_000_123, b"RIFF....WEBP")
 
 
@@ -52,7 +54,7 @@ def test_what_is_too_large_or_broken_is_not_there(
     large, broken = new_id("stream"), new_id("stream")
     store.write({large: NewestFrame(1, bytes(MAX_BYTES + 1))})
     with redis.Redis.from_url(server.url) as client:
-        client.set(PREFIX + broken, b"short", ex=10)
+        client.set(PREFIX + broken, b"short", ex=60)
         assert store.captured([large, broken]) == {}
         assert (store.read(large), store.read(broken)) == (None, None)
         client.delete(PREFIX + broken)

@@ -178,14 +178,15 @@ def test_sqlite_keeps_its_promises(tmp_path: Path) -> None:
 def test_postgresql_frees_what_a_paused_process_locked(
     postgres_server: servers.Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moderation.store.connections.IDLE_IN_TRANSACTION_S", 1)
     url = postgres_server.new_database(template="migrated")
     db = open_database(url)
     sub = jobs.submit(db, new_item(), now=NOW)
+    monkeypatch.setattr("moderation.store.connections.IDLE_IN_TRANSACTION_S", 1)
+    hasty = open_database(url)  # the others may be as slow as the machine
     woken = threading.Event()
 
     def hold() -> None:
-        with db.begin() as connection:
+        with hasty.begin() as connection:
             query = select(job.c.id).where(job.c.id == sub.job_id).with_for_update()
             connection.execute(query)
             inside.set()
@@ -209,6 +210,7 @@ def test_postgresql_frees_what_a_paused_process_locked(
     holder.join(30)
     assert [error.message for error in failed] == ["The database does not answer."]
     assert jobs.claim(db, sub.job_id, "w2", 15) is None
+    hasty.close()
     db.close()
     postgres_server.drop(url)
 

@@ -175,7 +175,8 @@ class Stack:
 
     def __init__(self, home: Path, newest: NewestLike | None = None, **changes: object) -> None:
         self.settings: Settings = load_settings(
-            **{"home": home, "bootstrap_key": KEY, "wait_default": 5.0, "backend": "fake"} | changes
+            **{"home": home, "bootstrap_key": KEY, "wait_default": 30.0, "backend": "fake"}
+            | changes
         )
         home.mkdir(parents=True, exist_ok=True)
         self.db: Database = open_database(migrated(self.settings.database))

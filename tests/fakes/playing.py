@@ -37,15 +37,16 @@ def play(
     proxy: ProxyThread | None = None,
     transport: Transport = "tcp",
     frames: int | None = None,
+    timeout_s: float = 20,
     resolve: Resolver = lambda host, port: ["127.0.0.1"],
 ) -> Heard:
     """Read a whole stream, or its first `frames`. proxy: one of the same rules is made where there
-    is none."""
+    is none. timeout_s: of ffmpeg's own, for a server that says nothing."""
     settings = load_settings(fetch_allow=allow)
-    source = plan(url, settings, timeout_s=5, transport=transport, resolve=resolve)
+    source = plan(url, settings, timeout_s=timeout_s, transport=transport, resolve=resolve)
     if source.proxied and proxy is None:
         with ProxyThread(settings.fetch_allow, resolve=resolve) as made:
-            return play(url, allow, proxy=made, frames=frames, resolve=resolve)
+            return play(url, allow, proxy=made, frames=frames, timeout_s=timeout_s, resolve=resolve)
     gate = proxy.admit(source) if proxy is not None and source.proxied else None
     words = source.input_arguments(gate.url if gate else None)
     some = () if frames is None else ("-frames:v", str(frames))

@@ -17,8 +17,12 @@ from moderation.settings import load_settings
 from moderation.tasks.app import make_app
 from moderation.tasks.enqueue import Producer
 from moderation.tasks.messages import IMAGE, INFER
+from workers import consumer as consuming
 from workers.consumer import Consumer
 from workers.process import on_stop_signals, set_up_logging
+
+# A message that is under way to it is waited for, however busy the machine.
+consuming.IDLE_GRACE_S = 20.0  # type: ignore[misc]
 
 
 class Deaf(Consumer):

@@ -115,7 +115,7 @@ def trap(host: str = "127.0.0.1") -> Iterator[Trap]:
                 with peer:
                     if stop.is_set():
                         return
-                    peer.settimeout(2)
+                    peer.settimeout(20)
                     try:
                         made.heard.append(peer.recv(4096))
                     except OSError as error:

@@ -32,11 +32,30 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def stands_still(count: Callable[[], int], seconds: float, what: str) -> None:
+    """Wait until a count has not changed for so long. Raises AssertionError after WAIT_S."""
+    seen, since = count(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if seen != (seen := count()):
+            since = time.monotonic()
+        return time.monotonic() - since >= seconds
+
+    until(still, what)
+
+
 def listens(port: int) -> bool:
     """Whether a TCP port of loopback is listened on; connecting would use up a single listener."""
     wanted = f"0100007F:{port:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return any(line.split()[1] == wanted and line.split()[3] == "0A" for line in lines)
+
+
+def is_bound(port: int) -> bool:
+    """Whether a UDP port of loopback is taken: what listens by SRT answers nobody else."""
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(line.split()[1] == f"0100007F:{port:04X}" for line in lines)
 
 
 def is_running(pid: int) -> bool:

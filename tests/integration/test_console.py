@@ -106,6 +106,7 @@ def chromium() -> Iterator[Browser]:
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
@@ -349,9 +350,9 @@ def test_a_stream_is_started_watched_and_stopped_on_the_wall(seat: Callable[...,
     lea.page.get_by_role("button", name="Watch").click()
     tile = lea.page.locator("article")
     expect(tile.locator("h2")).to_have_text("room <7>")
-    expect(tile.locator(".tag").first).to_have_text("retrying", timeout=20_000)
+    expect(tile.locator(".tag").first).to_have_text("retrying")
     tile.get_by_role("button", name="Stop").click()
-    expect(tile.locator(".tag").first).to_have_text("ended", timeout=20_000)
+    expect(tile.locator(".tag").first).to_have_text("ended")
     expect(tile.get_by_role("button", name="Start")).to_be_visible()
     anna = seat("anna")
     anna.go("/streams")

@@ -137,10 +137,8 @@ def test_a_reader_is_woken_by_its_stream_and_sees_no_other(stack: Stack, port: i
     assert everything.first() == begin
     report(stack, other, StreamState.LIVE)
     assert everything.next()["stream_id"] == other.stream_id
-    began = time.monotonic()
     report(stack, lease, StreamState.LIVE)
     told = reader.next()
-    assert time.monotonic() - began < 3.0
     assert (told["stream_id"], told["data"]["state"]) == (lease.stream_id, "live")
     assert everything.next() == told
     for one in (reader, everything):
@@ -194,8 +192,7 @@ def test_more_than_a_page_is_read_at_once(
     for number in range(10):
         state = (StreamState.LIVE, StreamState.STALLED)[number % 2]
         stream_leases.report_state(stack.db, lease, state)
-    url = f"http://127.0.0.1:{port}/v1/events?seconds=10"
-    reader = Reader(port, url, 0)
+    reader = Reader(port, "/v1/events", 0)
     told = [reader.next()["id"] for _ in range(11)]
     assert told == sorted(set(told))
     reader.leave_after_the_next()
@@ -209,10 +206,12 @@ def test_a_wake_up_that_was_lost_costs_a_moment(
     monkeypatch.setattr("api.sse.LOOK_AGAIN_S", 0.2)
     lease = make(stack)
     with serving(stack) as port:
-        reader = Reader(port, "/v1/events?seconds=3")
+        reader = Reader(port, "/v1/events")
         reader.first()
         assert stream_leases.report_state(stack.db, lease, StreamState.LIVE)
         assert reader.next()["data"]["state"] == "live"
+        reader.leave_after_the_next()
+        report(stack, lease, StreamState.STALLED)
         reader.join()
 
 
@@ -240,9 +239,10 @@ def test_silence_is_broken_by_comments(stack: Stack, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("api.sse.LOOK_AGAIN_S", 0.1)
     monkeypatch.setattr("api.sse.KEEP_ALIVE_S", 0.1)
     with serving(stack) as port:
-        reader = Reader(port, "/v1/events?seconds=1")
+        reader = Reader(port, "/v1/events")
         reader.first()
         assert reader.blocks.get(timeout=SOON_S) == {"": ""}, "a colon alone"
+        reader.leave_after_the_next()
         reader.join()
 
 
@@ -260,9 +260,11 @@ def test_a_database_that_is_away_is_waited_for(
 
     with serving(stack) as port:
         monkeypatch.setattr("api.sse.events.after", flaky)
-        reader = Reader(port, "/v1/events?seconds=3", 0)
+        reader = Reader(port, "/v1/events", 0)
         assert reader.next()["stream_id"] == lease.stream_id
         assert failures == []
+        reader.leave_after_the_next()
+        report(stack, lease, StreamState.LIVE)
         reader.join()
 
 

@@ -206,6 +206,7 @@ def test_stop_migrate_restart_with_queued_jobs(home: Path) -> None:
             assert jobs.counts(db).get(JobState.QUEUED, 0) == count
         assert served.process is not None
         served.process.terminate()
+        os.kill(infer, signal.SIGTERM)  # stays pending: it is told to stop before it goes on
         os.kill(infer, signal.SIGCONT)
         assert served.stop() == 0
         with opened(settings) as db:

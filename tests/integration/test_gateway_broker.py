@@ -17,6 +17,8 @@ from moderation.wake import Waker
 from tests.fakes.gateway import Gate, Stack, png, running
 from tests.servers import Missing, Redis, valkey
 
+pytestmark = pytest.mark.usefixtures("patient_clients")
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Redis]:
@@ -42,7 +44,7 @@ def end_the_next_job(gate: Gate, broker: Redis, after_s: float) -> threading.Thr
 
     def run() -> None:
         producer, waker = Producer(broker.url), Waker(broker.url)
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 30.0
         while producer.waiting(INFER) == 0 and time.monotonic() < deadline:
             time.sleep(0.005)
         items = gate.client.get("/v1/items?state=queued").json()["items"]

@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.playing import play, stream_files
 from tests.fakes.rtsp import Recording, record, rtsp
 from tests.fakes.web import trap
+from tests.integration.live_source import is_bound
 from tests.live_servers import LiveServer, publishing
 from tests.servers import free_port, wait_for
 
@@ -54,6 +55,7 @@ def test_srt_plays(folder: Path, secret: str) -> None:
     phrase = "&passphrase=0123456789abc" if secret else ""
     listen = f"srt://127.0.0.1:{port}?mode=listener{phrase}"
     with publishing(folder / "a.ts", listen, "mpegts"):
+        wait_for(lambda: is_bound(port), "the sender listens")
         heard = play(f"srt://{HOST}:{port}{secret}", HOST, frames=10)
     assert heard.frames == 10, heard.said
 
@@ -87,8 +89,8 @@ def test_rtmp_connects_to_the_checked_address() -> None:
 
 
 def test_a_server_that_says_nothing_is_left() -> None:
-    """By ffmpeg's own time limit; `play` gives it 5 s."""
+    """By ffmpeg's own time limit."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        heard = play(f"rtsp://{HOST}:{port}/cam", HOST)
+        heard = play(f"rtsp://{HOST}:{port}/cam", HOST, timeout_s=5)
     assert heard.frames == 0

@@ -22,7 +22,7 @@ from moderation.live.source import plan
 from moderation.settings import load_settings
 from moderation.types import InputKey
 from moderation.video.ffmpeg import program
-from tests.integration.live_source import X264, until
+from tests.integration.live_source import X264, stands_still, until
 from tests.integration.media import write
 from tests.live_servers import LiveServer, publishing
 
@@ -46,12 +46,21 @@ def ring(tmp_path: Path) -> Ring:
 
 @contextmanager
 def read(url: str, ring: Ring, proxy: ProxyThread | None = None) -> Iterator[LiveReader]:
-    source = plan(url, SETTINGS)
+    # Whatever ends sooner was not ended by waiting.
+    source = plan(url, SETTINGS, timeout_s=60)
     gate = proxy.admit(source) if proxy is not None else None
     words = source.input_arguments(gate.url if gate is not None else None)
     options = ReaderOptions(program(), interval_s=0.5)
     with LiveReader(words, KEYS, ring, options, now=steady_utc()) as reader:
         yield reader
+
+
+def captured_apart(frames: list[LiveFrame]) -> None:
+    """Capture times follow the time stamps, not the arrivals: a frame that comes sooner than those
+    before moves them, one that is held up does not."""
+    times = [frame.captured_s for frame in frames]
+    assert times == sorted(set(times))
+    assert max(np.diff([frame.captured_s - frame.stamp_s for frame in frames])) < 0.01
 
 
 def test_rtmp_frames_come_and_a_killed_server_is_told_at_once(
@@ -64,11 +73,11 @@ def test_rtmp_frames_come_and_a_killed_server_is_told_at_once(
         live_server.stop()
         killed = time.monotonic()
         list(frames)
-        assert time.monotonic() - killed < 5
+        assert time.monotonic() - killed < 25
     assert reader.end is not None
     assert reader.end.reason is EndReason.BROKEN
-    gaps = np.diff([frame.captured_s for frame in found[4:]])
-    assert gaps == pytest.approx(0.5, abs=0.25)
+    assert np.diff([frame.stamp_s for frame in found[4:]]) == pytest.approx(0.5, abs=0.25)
+    captured_apart(found)
     live_server.start()
     with publishing(film, url), read(url, ring) as reader:
         assert len(list(itertools.islice(reader, 2))) == 2
@@ -86,9 +95,7 @@ def test_an_rtmp_publisher_that_leaves_is_only_silence(
         until(lambda: len(seen) >= 4, "frames came")
         publisher.kill()
         publisher.wait()
-        count = len(seen)
-        assert not threading.Event().wait(2.0)
-        assert len(seen) <= count + 1
+        stands_still(lambda: len(seen), 2.0, "no more frames come")
         assert thread.is_alive()
         reader.kill()
         thread.join(10)
@@ -104,7 +111,8 @@ def test_hls_is_read_through_the_proxy_and_gives_a_clip(
             found = list(itertools.islice(reader, 12))
             clip = ring.freeze(found[8].captured_s, tmp_path / "clip.ts")
     # Segments come whole, one a second; the frames in them were captured apart.
-    assert np.diff([frame.captured_s for frame in found[4:]]) == pytest.approx(0.5, abs=0.2)
+    assert np.diff([frame.stamp_s for frame in found[4:]]) == pytest.approx(0.5, abs=0.2)
+    captured_apart(found)
     assert clip.begun_s <= found[8].captured_s - 1.0
     playable(clip, program(), tmp_path / "clip.mp4")
     assert (tmp_path / "clip.mp4").stat().st_size > 1000

@@ -247,10 +247,10 @@ def test_a_passage_is_one_alert_within_seconds_by_every_protocol(
     with (
         publishing(film, flv, "flv", ("-listen", "1")),
         publishing(film, f"{srt}?mode=listener", "mpegts"),
-        publishing(film, live_server.rtmp("passage")),
         played_by_rtsp(whole) as rtsp,
+        publishing(film, live_server.rtmp("passage")),
     ):
-        begun = time.time()
+        begun = time.time()  # of the last one
         passages = {
             "rtmp": listening(live_server.rtmp("passage")),
             "hls": listening(live_server.hls("passage")),
@@ -265,7 +265,7 @@ def test_a_passage_is_one_alert_within_seconds_by_every_protocol(
         newest_is_on_the_wall(watched, passages["rtmp"].stream_id)
         # When the film began is known of this one alone: the others start it, or are behind it.
         opened = passages["rtmp"].events.of("alert.opened")[0][1]["data"]
-        assert abs(moment(opened["start"]) - (begun + CALM_S)) < 2.5
+        assert abs(moment(opened["start"]) - (begun + CALM_S)) < 4
         for name, passage in passages.items():
             until(partial(has_clip, watched, passage), 20, f"{name}: the alert has its clip")
             seen = watched.stream(passage.stream_id)
@@ -299,7 +299,7 @@ def one_alert(passage: Passage) -> None:
     assert closed["data"]["alert_id"] == opened["data"]["alert_id"]
     assert opened_at - moment(opened["data"]["captured"]) < SOON_S
     length_s = moment(closed["data"]["end"]) - moment(closed["data"]["start"])
-    assert abs(length_s - RED_S) < 2.5
+    assert abs(length_s - RED_S) < 4
 
 
 def told(receiver: Receiver) -> list[str]:

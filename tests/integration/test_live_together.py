@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read(url: str, ring: Path, frames: int) -> tuple[int, EndReason | None, str]:
     """Frames up to `frames`; why it ended before, as a reason and a sentence."""
     ring.mkdir(exist_ok=True)
-    source = plan(url, load_settings(fetch_allow="127.0.0.1"), timeout_s=5)
+    source = plan(url, load_settings(fetch_allow="127.0.0.1"), timeout_s=20)
     with ProxyThread(["127.0.0.1"]) as proxy:
         gate = proxy.admit(source) if source.proxied else None
         words = source.input_arguments(gate.url if gate else None)

@@ -17,15 +17,17 @@ FOLLOWS = """#!{python}
 import re, socket, sys
 
 url = sys.argv[sys.argv.index("-i") + 1]
+timeout = 8
 while url:
     host, port = re.match(r"rtsp://([^:/]+):(\\d+)/", url).groups()
-    with socket.create_connection((host, int(port)), timeout=1) as connection:
+    with socket.create_connection((host, int(port)), timeout=timeout) as connection:
         connection.sendall(b"OPTIONS " + url.encode() + b" RTSP/1.0\\r\\nCSeq: 1\\r\\n\\r\\n")
         try:
             found = re.search(rb"Location: (\\S+)", connection.recv(4096))
         except TimeoutError:
             found = None
     url = found[1].decode() if found else None
+    timeout = 1  # nobody answers there
 sys.exit(1)
 """
 """What ffmpeg 7.0 does, seen with the one of imageio-ffmpeg 0.6.0."""

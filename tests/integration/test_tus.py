@@ -7,6 +7,7 @@ import io
 import logging
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,10 +61,10 @@ class Site:
 
     def break_off(self, location: str, start: int, count: int) -> None:
         """Send `count` bytes of a PATCH that announces all that is left, and leave."""
-        with self.open(location, start) as connection:
-            connection.sendall(DATA[start : start + count])
+        self.begin(location, start, count).close()
 
-    def open(self, location: str, start: int) -> socket.socket:
+    def begin(self, location: str, start: int, count: int) -> socket.socket:
+        """The same without leaving. It goes out at once: no pause comes before the last byte."""
         path = httpx.URL(location).path
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         connection.sendall(
@@ -71,6 +72,7 @@ class Site:
             f"Tus-Resumable: 1.0.0\r\nUpload-Offset: {start}\r\n"
             f"Content-Type: application/offset+octet-stream\r\n"
             f"Content-Length: {len(DATA) - start}\r\n\r\n".encode()
+            + DATA[start : start + count]
         )
         return connection
 
@@ -89,13 +91,12 @@ def whole_answer(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr("api.tus.PIECE_BYTES", 100_000)
-    stack = Stack(tmp_path / "home", stall_timeout=0.5)
+@contextmanager
+def opened(home: Path, stall_s: float) -> Iterator[Site]:
+    stack = Stack(home, stall_timeout=stall_s)
     access = logging.getLogger("api.access")
     with serving(stack) as port:
-        made = Site(port, tmp_path / "home")
+        made = Site(port, home)
         before = access.level
         access.setLevel(logging.INFO)  # not the attribute: loggers remember what they let through
         access.addHandler(made.ends)
@@ -105,6 +106,24 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             access.removeHandler(made.ends)
             access.setLevel(before)
         until(lambda: not list((made.home / "incoming").iterdir()))
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.tus.PIECE_BYTES", 100_000)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with opened(tmp_path / "home", 30.0) as made:
+        yield made
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[Site]:
+    """One that soon leaves a sender who falls silent."""
+    with opened(tmp_path / "home", 1.5) as made:
+        yield made
 
 
 @pytest.mark.parametrize("checksum", [False, True])
@@ -147,14 +166,13 @@ def test_an_upload_broken_off_anywhere_goes_on(site: Site, cuts: list[int]) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1, 99_999, 100_000, 345_678])
-def test_a_sender_that_falls_silent_is_left_and_every_byte_is_kept(site: Site, count: int) -> None:
-    location = site.client().uploader(file_stream=io.BytesIO(DATA)).create_url()
-    with site.open(location, 0) as connection:
-        connection.sendall(DATA[:count])
+def test_a_sender_that_falls_silent_is_left_and_every_byte_is_kept(hasty: Site, count: int) -> None:
+    location = hasty.client().uploader(file_stream=io.BytesIO(DATA)).create_url()
+    with hasty.begin(location, 0, count) as connection:
         answer = whole_answer(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"upload_stalled" in answer
-    assert site.offset(location) == count
+    assert hasty.offset(location) == count
 
 
 def test_two_gateways_take_turns(site: Site, tmp_path: Path) -> None:

@@ -134,6 +134,11 @@ def check_nothing_is_left(served: Served) -> None:
     assert zombies == set()
 
 
+def killed(served: Served) -> int:
+    """How many ends by `kill -9` the supervisor has told."""
+    return served.log.read_text(errors="replace").count("ended with signal 9")
+
+
 def test_kills_while_a_film_is_looked_at_change_nothing(
     film: Path, undisturbed: VideoAnalysis
 ) -> None:
@@ -151,8 +156,8 @@ def test_kills_while_a_film_is_looked_at_change_nothing(
             )
             served.kill(name)
         until(lambda: state(db, job_id).ended, 60, f"the film has its verdict\n{served.tail()}")
-        log = served.log.read_text(errors="replace")
-        assert log.count("ended with signal 9") == len(kills), log[-3000:]
+        until(lambda: killed(served) >= len(kills), 20, f"all ends are told\n{served.tail()}")
+        assert killed(served) == len(kills), served.tail()
         check(items.verdict_of_job(db, job_id), undisturbed)
         assert len(items.history(db, DEFAULT_TENANT, item_of(db, job_id))) == 1
         check_nothing_is_left(served)
@@ -189,13 +194,15 @@ def item_of(db: Database, job_id: str) -> str:
 
 
 def test_a_film_goes_on_after_a_stop(film: Path, undisturbed: VideoAnalysis) -> None:
-    with serving(fake_delay_ms="30") as (served, settings, db):
+    # So slow that it is stopped long before the end, whatever holds up the test.
+    with serving(fake_delay_ms="100") as (served, settings, db):
         job_id = submit(film, settings, db)
         until(lambda: share(db, job_id) > 0.1, 60, "a part is looked at")
         assert served.stop() == 0
         assert state(db, job_id) is JobState.RUNNING
         before = share(db, job_id)
         assert 0.1 < before < 0.9
+        served.env["MODERATION_FAKE_DELAY_MS"] = "0"
         served.start()
         assert share(db, job_id) >= before, "what was looked at is kept"
         until(lambda: state(db, job_id).ended, 60, f"the film has its verdict\n{served.tail()}")

@@ -67,15 +67,15 @@ def test_a_request_that_breaks_off_leaves_nothing(tmp_path: Path, kind: str, siz
     ],
 )
 def test_a_sender_that_falls_silent_is_left(tmp_path: Path, path: str, kind: str) -> None:
-    stack = Stack(tmp_path / "home", stall_timeout=0.3)
+    stack = Stack(tmp_path / "home", stall_timeout=1.0)
     body = parts(film(100)) if "multipart" in kind else film(100)
     with serving(stack) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
             client.sendall(
                 f"POST /v1/{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {STACK_KEY}\r\n"
                 f"Content-Type: {kind}\r\nContent-Length: 9000000\r\n\r\n".encode()
+                + body
             )
-            client.sendall(body)
             answer = whole_answer(client)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"upload_stalled" in answer

@@ -87,7 +87,7 @@ def test_a_part_larger_than_the_spool_arrives_whole(gate: Gate) -> None:
 def test_not_ready_in_time_is_202_and_the_item_gets_its_verdict(idle: Gate) -> None:
     began = time.monotonic()
     response = idle.post(png(), "?wait=0.2")
-    assert 0.2 <= time.monotonic() - began < 3.0
+    assert 0.2 <= time.monotonic() - began < 20.0, "not as long as without `wait`"
     assert response.status_code == 202
     body = response.json()
     assert body["status"] == "queued"
@@ -124,7 +124,7 @@ def test_the_wait_is_woken_and_reads_only_around_the_wake(
     response = idle.post(png(), "?wait=30")
     thread.join()
     assert response.status_code == 200
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < 20.0
     assert len(reads) == 1
 
 
@@ -138,14 +138,14 @@ def test_a_wake_between_publish_and_wait_is_not_missed(idle: Gate) -> None:
     producer.enqueue = at_once  # type: ignore[method-assign]
     began = time.monotonic()
     assert idle.post(png(), "?wait=30").status_code == 200
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20.0
 
 
 def test_wait_is_cut_to_the_maximum(tmp_path: Path) -> None:
     with running(tmp_path / "home", finish=False, wait_max=0.1) as gate:
         began = time.monotonic()
         assert gate.post(png(), "?wait=600").status_code == 202
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0
 
 
 def test_a_dead_broker_still_accepts(idle: Gate) -> None:
@@ -516,13 +516,13 @@ def test_a_batch_answers_every_part_in_order(gate: Gate) -> None:
 
 
 def test_parts_that_are_not_ready_are_accepted(idle: Gate) -> None:
-    parts = [("file", (f"{i}.png", png(shade=i))) for i in range(6)]
+    parts = [("file", (f"{i}.png", png(shade=i))) for i in range(30)]
     began = time.monotonic()
-    response = idle.client.post("/v1/images:batch?wait=0.2", files=parts)
-    assert time.monotonic() - began < 5.0, "the parts share one wait"
+    response = idle.client.post("/v1/images:batch?wait=1", files=parts)
+    assert time.monotonic() - began < 20.0, "the parts share one wait"
     results = response.json()["results"]
-    assert [r["status"] for r in results] == [202] * 6
-    assert len({r["accepted"]["id"] for r in results}) == 6
+    assert [r["status"] for r in results] == [202] * 30
+    assert len({r["accepted"]["id"] for r in results}) == 30
 
 
 def test_batch_caps(tmp_path: Path) -> None:

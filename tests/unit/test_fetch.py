@@ -336,7 +336,7 @@ def test_size_is_limited_by_what_comes_and_by_what_is_announced(server: Server) 
 def test_time_is_limited_as_a_whole(server: Server) -> None:
     start = time.monotonic()
     assert code_of(f"{server.url}/drip", timeout_s=0.4) == "fetch_timeout"
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8
 
 
 def test_a_head_that_never_ends_is_timed() -> None:

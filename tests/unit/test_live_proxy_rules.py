@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,11 @@ from tests.fakes.web import Web, web
 from tests.servers import wait_for
 
 LOCAL = ["127.0.0.1"]
-QUICK = ProxyLimits(
+SMALL = ProxyLimits(
     head_bytes=4096,
-    head_s=0.5,
-    connect_s=2,
-    idle_s=0.5,
+    head_s=30,
+    connect_s=30,
+    idle_s=30,
     connections=2,
     requests=5,
     playlist_bytes=1000,
@@ -44,7 +45,14 @@ def server() -> Iterator[Web]:
 
 @pytest.fixture
 def proxy() -> Iterator[ProxyThread]:
-    with ProxyThread(LOCAL, limits=QUICK) as made:
+    with ProxyThread(LOCAL, limits=SMALL) as made:
+        yield made
+
+
+@pytest.fixture
+def hasty() -> Iterator[ProxyThread]:
+    """One that soon gives up whoever says nothing."""
+    with ProxyThread(LOCAL, limits=replace(SMALL, head_s=0.5, idle_s=0.5)) as made:
         yield made
 
 
@@ -211,12 +219,12 @@ def test_other_targets_are_refused(proxy: ProxyThread, server: Web, target: str)
         bytes(5000),
     ],
 )
-def test_what_is_no_request_is_answered_or_cut_off(proxy: ProxyThread, request_: bytes) -> None:
-    assert ask(proxy, request_)[0] in (0, 400)
+def test_what_is_no_request_is_answered_or_cut_off(hasty: ProxyThread, request_: bytes) -> None:
+    assert ask(hasty, request_)[0] in (0, 400)
 
 
-def test_a_request_that_never_ends_is_cut_off(proxy: ProxyThread) -> None:
-    with connect(proxy) as connection:
+def test_a_request_that_never_ends_is_cut_off(hasty: ProxyThread) -> None:
+    with connect(hasty) as connection:
         connection.sendall(b"GET http://127.0.0.1/ HTTP/1.1\r\n")
         assert everything(connection) == b""
 
@@ -226,8 +234,8 @@ def test_a_request_that_never_ends_is_cut_off(proxy: ProxyThread) -> None:
 
 def test_requests_of_a_minute_are_counted(proxy: ProxyThread, server: Web) -> None:
     gate, other = admit(proxy, f"{server.url}/a"), admit(proxy, f"{server.url}/a")
-    seen = [ask(proxy, head(f"{server.url}/a", gate))[0] for _ in range(QUICK.requests + 1)]
-    assert seen == [200] * QUICK.requests + [403]
+    seen = [ask(proxy, head(f"{server.url}/a", gate))[0] for _ in range(SMALL.requests + 1)]
+    assert seen == [200] * SMALL.requests + [403]
     assert "too much" in str(gate.refusal)
     assert ask(proxy, head(f"{server.url}/a", other))[0] == 200
 
@@ -241,10 +249,10 @@ def test_connections_at_a_time_are_counted(proxy: ProxyThread) -> None:
 
     with raw_server(serve) as url, contextlib.ExitStack() as stack:
         gate = admit(proxy, url)
-        for _ in range(QUICK.connections):
+        for _ in range(SMALL.connections):
             open_ = stack.enter_context(connect(proxy))
             open_.sendall(head(url, gate))
-        wait_for(lambda: len(gate._tasks) == QUICK.connections, "both are under way")
+        wait_for(lambda: len(gate._tasks) == SMALL.connections, "both are under way")
         assert ask(proxy, head(url, gate))[0] == 403
         assert "connections" in str(gate.refusal)
         hold.set()
@@ -273,7 +281,10 @@ def test_a_resolver_that_hangs_is_timed(server: Web) -> None:
         release.set()
 
 
-def test_a_host_is_resolved_once_for_some_seconds_and_anew_for_another_pass(server: Web) -> None:
+def test_a_host_is_resolved_once_for_some_seconds_and_anew_for_another_pass(
+    server: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moderation.live.proxy.KNOWN_S", 600)
     asked: list[str] = []
 
     def resolve(host: str, port: int) -> list[str]:
@@ -316,7 +327,7 @@ def test_bad_answers(proxy: ProxyThread, answer: bytes, why: str) -> None:
         assert why in str(gate.failure)
 
 
-def test_a_server_that_falls_silent_is_left(proxy: ProxyThread) -> None:
+def test_a_server_that_falls_silent_is_left(hasty: ProxyThread) -> None:
     silent = threading.Event()
 
     def serve(peer: socket.socket) -> None:
@@ -324,8 +335,8 @@ def test_a_server_that_falls_silent_is_left(proxy: ProxyThread) -> None:
         silent.wait(10)
 
     with raw_server(serve) as url:
-        gate = admit(proxy, url)
-        assert ask(proxy, head(url, gate))[0] == 502
+        gate = admit(hasty, url)
+        assert ask(hasty, head(url, gate))[0] == 502
         assert "nothing for long" in str(gate.failure)
         silent.set()
 

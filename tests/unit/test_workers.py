@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -36,13 +37,15 @@ def test_a_child_that_cannot_be_started_is_tried_again_later(
     def no_room(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
+    now = time.monotonic()
+    monkeypatch.setattr("workers.children.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("workers.children.subprocess.Popen", no_room)
     child = Child("media", lambda: [sys.executable])
     for failures in (1, 2):
         start(child)
         due = child.due_in_s()
         assert due is not None
-        assert 0 < due <= restart_delay_s(failures)
+        assert due == pytest.approx(restart_delay_s(failures))
     assert child.pid is None
 
 
