@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from api import console, openapi, problems, tus
 from api.auth import Keyring
 from api.console.access import PATH as CONSOLE
+from api.console.sign_on import sign_on_of
 from api.deps import (
     MAX_READERS,
     MAX_READERS_OF_A_TENANT,
@@ -99,6 +100,7 @@ def create_app(
     """
     policies = load_policies(settings.policy_dir)
     choose_policy(policies, settings.default_policy)
+    sign_on = sign_on_of(settings)
     db = open_database(settings.database)  # connects when it is first used
     blobs = open_blobs(settings.blobs, endpoint=settings.s3_endpoint)
     metrics = Metrics()
@@ -131,6 +133,7 @@ def create_app(
             readers=Readers(MAX_READERS, MAX_READERS_OF_A_TENANT),
             source=source,
             stopping=asyncio.Event(),
+            sign_on=sign_on,
         )
         app.state.gateway = gateway
         await gateway.listener.start()

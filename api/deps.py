@@ -21,6 +21,7 @@ from api.metrics import Metrics
 from moderation.blobs import BlobStore
 from moderation.live.figures import Figures
 from moderation.live.newest import NewestFrame
+from moderation.oidc import Attempt, Person
 from moderation.settings import Settings
 from moderation.store import fleet, jobs
 from moderation.store.engine import Database
@@ -93,6 +94,15 @@ class NewestLike(Protocol):
     def close(self) -> None: ...
 
 
+class SignOnLike(Protocol):
+    """The way to an identity provider (api.console.sign_on)."""
+
+    @property
+    def name(self) -> str: ...
+    def url(self, attempt: Attempt, back: str, /) -> str: ...
+    def person(self, attempt: Attempt, code: str, back: str, /) -> Person: ...
+
+
 class SourceCheck(Protocol):
     """Says how a live stream's URL is shown, without credentials (moderation.live.source)."""
 
@@ -154,6 +164,7 @@ class Gateway:
     source: SourceCheck
     stopping: asyncio.Event
     lists: Lists = field(default_factory=Lists)
+    sign_on: SignOnLike | None = None
 
     async def stop_waiting(self) -> None:
         """Answer all who wait with what there is: the process is about to end."""

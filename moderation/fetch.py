@@ -1,4 +1,5 @@
-"""The only code that opens addresses which users name: media by URL, and callbacks.
+"""The only code that opens addresses which users name: media by URL, and callbacks; and those of
+an identity provider.
 
 Live streams have code of their own for it, by the same rules: `moderation.live`.
 
@@ -24,7 +25,17 @@ from moderation import reach
 from moderation.errors import FetchError
 from moderation.reach import Resolver, forbidden, is_public, system_resolver
 
-__all__ = ["Fetched", "Poured", "check_url", "fetch", "is_public", "post", "pour"]
+__all__ = [
+    "Answered",
+    "Fetched",
+    "Poured",
+    "ask",
+    "check_url",
+    "fetch",
+    "is_public",
+    "post",
+    "pour",
+]
 
 MAX_REDIRECTS = 3
 USER_AGENT = "moderation"
@@ -48,6 +59,14 @@ class Poured:
 
     content_type: str | None
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a POST was answered with."""
+
+    status: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +167,32 @@ def post(
 
     Redirects are not followed. Raises FetchError as `fetch` does.
     """
+    return ask(
+        url, body, headers, allow=allow, timeout_s=timeout_s, max_bytes=0, resolve=resolve, tls=tls
+    ).status
+
+
+def ask(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    allow: Sequence[str],
+    timeout_s: float,
+    max_bytes: int,
+    resolve: Resolver = system_resolver,
+    tls: ssl.SSLContext | None = None,
+) -> Answered:
+    """As `post`, with what was answered, of at most `max_bytes`; 0: it is not read."""
     deadline = time.monotonic() + timeout_s
     target = _check(url, allow, resolve, deadline)
     connection = _PinnedConnection(target, deadline, tls)
     try:
-        return connection.ask("POST", body, headers).status
+        response = connection.ask("POST", body, headers)
+        data = bytearray()
+        if max_bytes:
+            _read(response, data.extend, max_bytes)
+        return Answered(response.status, bytes(data))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failure(target, error) from error
     finally:

@@ -110,6 +110,22 @@ class Settings(BaseSettings):
     )
     metrics_open: bool = Field(default=False, description="/metrics without an admin key")
 
+    # sign-in to the console by an OpenID Connect provider, beside passwords
+    oidc_issuer: str | None = Field(
+        default=None, description="the provider's https URL; unset: passwords alone"
+    )
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_name: str = Field(default="single sign-on", description="what the button says")
+    oidc_scopes: str = "openid profile email"
+    oidc_claim: str = Field(default="groups", description="claim of the ID token with the groups")
+    oidc_roles: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="comma-separated GROUP=ROLE (viewer, reviewer, lead, admin), `*` being "
+        "everybody; looked at with every sign-in",
+    )
+    oidc_tenant: str = Field(default="default", description="tenant of those who sign in so")
+
     # truth, broker, media; None: the embedded default inside `home`
     database_url: str | None = Field(default=None, description="default: sqlite in HOME")
     broker_url: str | None = Field(default=None, description="default: embedded Valkey in HOME")
@@ -243,7 +259,9 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("fetch_allow", "webhook_secrets", "models_on", "models_off", mode="before")
+    @field_validator(
+        *("fetch_allow", "webhook_secrets", "models_on", "models_off", "oidc_roles"), mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,12 +17,15 @@ from moderation.store.engine import Database
 from moderation.store.review_records import AccountRow, Role
 from moderation.store.review_tables import account, session
 from moderation.store.tables import audit
+from moderation.store.upsert import insert_new
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}")
 MAX_FAILURES: Final = 5
 LOCKED: Final = timedelta(minutes=15)
 """After so many wrong passwords in a row nobody is let in for so long, not with the right one."""
 REFUSED: Final = "Name or password is wrong, or the account is locked or disabled."
+DISABLED: Final = "The account is disabled."
+EXTERNAL: Final = "The sign-in and role of this account come from an identity provider."
 
 
 def create(
@@ -42,20 +46,7 @@ def create(
         )
     kept = passwords.hashed(passwords.checked(password, name))
     moment = clock(now)
-    values: dict[str, Any] = {
-        "id": new_id("user"),
-        "tenant": tenant,
-        "name": name,
-        "role": role.value,
-        "password": kept,
-        "disabled": False,
-        "failures": 0,
-        "locked_until": None,
-        "preferences": {},
-        "created": moment,
-        "updated": moment,
-        "seen": None,
-    }
+    values = _new(tenant, name, role, kept, moment)
     with db.begin() as connection:
         known = select(account.c.id).where(account.c.name == name)
         if connection.execute(known).first() is not None:
@@ -90,6 +81,46 @@ def sign_in(db: Database, name: str, password: str, *, now: datetime | None = No
         detail = {"locked": locked, "disabled": bool(row["disabled"])}
         _note(connection, row["id"], row["tenant"], "sign_in.refused", row["id"], detail, moment)
     raise AccessError(REFUSED)
+
+
+def arrive(
+    db: Database,
+    *,
+    tenant: str,
+    subject: str,
+    name: str,
+    role: Role,
+    now: datetime | None = None,
+) -> AccountRow:
+    """The account of somebody whom an identity provider vouches for, with the role of now; made at
+    the first time, under a name like `name` that nobody else has. Raises AccessError (disabled),
+    ConflictError (last_admin), StoreError."""
+    moment = clock(now)
+    mine = select(account).where(account.c.subject == subject)
+    with db.begin() as connection:
+        row = connection.execute(mine.with_for_update()).mappings().one_or_none()
+        if row is None:
+            made = _arrived(connection, tenant, subject, name, role, moment)
+            row = connection.execute(mine).mappings().one()
+            if made:
+                detail = {"role": role.value, "external": True}
+                _note(connection, row["id"], tenant, "account.create", row["id"], detail, moment)
+        values: dict[str, Any] = {"seen": moment}
+        if row["disabled"]:
+            detail = {"locked": False, "disabled": True}
+            _note(connection, row["id"], tenant, "sign_in.refused", row["id"], detail, moment)
+        else:
+            if row["role"] != role.value:
+                values |= {"role": role.value, "updated": moment}
+                _keep_an_admin(connection, row, values)
+                connection.execute(delete(session).where(session.c.account_id == row["id"]))
+                change = {"role": role.value}
+                _note(connection, row["id"], tenant, "account.change", row["id"], change, moment)
+            changed = update(account).where(account.c.id == row["id"]).values(values)
+            found = connection.execute(changed.returning(account)).mappings().one()
+            _note(connection, row["id"], tenant, "sign_in", row["id"], {"external": True}, moment)
+            return account_row(found)
+    raise AccessError(DISABLED)
 
 
 def listed(db: Database, tenant: str | None = None) -> list[AccountRow]:
@@ -128,7 +159,8 @@ def change(
 ) -> AccountRow:
     """Changes an account; a new password unlocks it. Whoever is signed in with it is signed out
     where that may matter: by another password or role, or when it is disabled. Raises
-    NotFoundError, InputError (password_weak), ConflictError (last_admin), StoreError."""
+    NotFoundError, InputError (password_weak, account_external), ConflictError (last_admin),
+    StoreError."""
     moment = clock(now)
     with db.begin() as connection:
         query = select(account).where(account.c.id == account_id).with_for_update()
@@ -141,6 +173,8 @@ def change(
             values["role"] = detail["role"] = role.value
         if disabled is not None and disabled != row["disabled"]:
             values["disabled"] = detail["disabled"] = disabled
+        if row["subject"] is not None and (password is not None or role is not None):
+            raise InputError(EXTERNAL, code="account_external")
         if password is not None:
             values["password"] = passwords.hashed(passwords.checked(password, row["name"]))
             values |= {"failures": 0, "locked_until": None}
@@ -162,6 +196,39 @@ def prefer(db: Database, account_id: str, preferences: dict[str, Any]) -> None:
         connection.execute(
             update(account).where(account.c.id == account_id).values(preferences=preferences)
         )
+
+
+def _arrived(
+    connection: Connection, tenant: str, subject: str, name: str, role: Role, now: datetime
+) -> bool:
+    """Whether this call made the account, or somebody else did meanwhile."""
+    row = _new(tenant, name, role, passwords.nobodys(), now) | {"subject": subject}
+    base = re.sub(r"[^a-z0-9._-]+", "-", name.casefold().partition("@")[0]).lstrip("._-")[:56]
+    known = select(account.c.id).where(account.c.subject == subject)
+    for number in itertools.count(1):
+        row["name"] = f"{base or 'user'}-{number}" if number > 1 or len(base) < 2 else base
+        if insert_new(connection, account, row):
+            return True
+        if connection.execute(known).first() is not None:
+            return False
+    raise AssertionError
+
+
+def _new(tenant: str, name: str, role: Role, password: str, now: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id("user"),
+        "tenant": tenant,
+        "name": name,
+        "role": role.value,
+        "password": password,
+        "disabled": False,
+        "failures": 0,
+        "locked_until": None,
+        "preferences": {},
+        "created": now,
+        "updated": now,
+        "seen": None,
+    }
 
 
 def _failed(connection: Connection, row: RowMapping, now: datetime) -> None:
@@ -221,4 +288,5 @@ def account_row(row: RowMapping | dict[str, Any]) -> AccountRow:
         preferences=row["preferences"],
         created=row["created"],
         seen=row["seen"],
+        external=row["subject"] is not None,
     )

@@ -30,7 +30,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """A person who signs in. locked_until: no password is looked at before; seen: last sign-in."""
+    """A person who signs in. locked_until: no password is looked at before; seen: last sign-in.
+    external: an identity provider vouches for this person, who has no password here."""
 
     id: str
     tenant: str
@@ -41,6 +42,7 @@ class AccountRow:
     preferences: Mapping[str, Any]
     created: datetime
     seen: datetime | None
+    external: bool = False
 
 
 class ReviewState(StrEnum):

@@ -26,6 +26,8 @@ account = Table(
     tenant_column(),
     # By name alone people sign in: one name, one person, whatever the tenant.
     Column("name", String(64), nullable=False, unique=True),
+    # Whom an identity provider vouches for: sha256 of issuer and subject. None: has a password.
+    Column("subject", String(64)),
     Column("role", String(16), nullable=False),  # viewer | reviewer | lead | admin
     Column("password", Text, nullable=False),  # argon2id
     Column("disabled", Boolean(create_constraint=False), nullable=False),
@@ -36,6 +38,7 @@ account = Table(
     Column("updated", UtcTime, nullable=False),
     Column("seen", UtcTime),  # last sign-in
     Index(None, "tenant", "name"),
+    Index(None, "subject", unique=True),
 )
 
 # A browser that is signed in. The cookie's value is not stored: its hash is.

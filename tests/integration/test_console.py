@@ -36,6 +36,7 @@ from moderation.store import accounts
 from moderation.store.engine import open_database
 from moderation.store.review_records import Role
 from tests.fakes.browsing import PASSWORD
+from tests.fakes.identity import Identity, identity_provider
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -114,7 +115,13 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def identity() -> Iterator[Identity]:
+    with identity_provider() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, identity: Identity) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("console")
     (folder / "policies").mkdir()
     (folder / "policies" / "default.yaml").write_text(POLICY)
@@ -123,6 +130,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         policy_dir=str(folder / "policies"),
         backend="fake",
         fetch_enabled="true",
+        **identity.settings(oidc_name="Example ID"),
     )
     served.start()
     try:
@@ -247,6 +255,21 @@ def test_a_reviewer_works_by_keys_and_every_decision_counts(
         assert anna.item not in (item, second)
         anna.press("q")
         expect(anna.page.locator("h1")).to_have_text("Queue")
+
+
+@pytest.mark.slow
+def test_an_identity_provider_lets_somebody_in(
+    seat: Callable[..., Seat], identity: Identity
+) -> None:
+    """With the cookies, redirects and policies of a real browser."""
+    mei = seat()
+    mei.go("/lists")
+    mei.page.get_by_role("link", name="Sign in by Example ID").click()
+    expect(mei.page).to_have_url(f"{mei.home}/console/lists")
+    expect(mei.page.locator(".me")).to_contain_text("mei-lin")
+    mei.go("/account")
+    expect(mei.page.get_by_role("heading", name="Password")).to_have_count(0)
+    mei.wrong[:] = [told for told in mei.wrong if not told.startswith(identity.url)]
 
 
 @pytest.mark.slow

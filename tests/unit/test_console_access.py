@@ -22,6 +22,8 @@ OPEN = {
     ("GET", "/console/"),
     ("GET", "/console/sign-in"),
     ("POST", "/console/sign-in"),
+    ("GET", "/console/sign-in/provider"),
+    ("GET", "/console/sign-in/back"),
     ("GET", "/console/static/{name}"),
 }
 IDS = {
