@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from moderation.errors import AccessError, ConfigError
 from moderation.settings import Settings
 from moderation.store.review_records import Role
+
+log = logging.getLogger(__name__)
 
 DISCOVERY: Final = "/.well-known/openid-configuration"
 LEEWAY_S: Final = 60
@@ -182,24 +185,25 @@ def person_of(answer: bytes, client: Client, attempt: Attempt, now_s: float) -> 
     audience = claims.get("aud")
     audiences = [audience] if isinstance(audience, str) else audience
     subject = claims.get("sub")
-    fine = (
-        claims.get("iss") == client.issuer
-        and isinstance(audiences, list)
-        and client.id in audiences
-        and (len(audiences) == 1 or "azp" in claims)
-        and claims.get("azp", client.id) == client.id
-        and _number(claims.get("exp")) > now_s - LEEWAY_S
-        and _number(claims.get("iat")) < now_s + LEEWAY_S
-        and hmac.compare_digest(str(claims.get("nonce")).encode(), attempt.nonce.encode())
-        and isinstance(subject, str)
-        and 0 < len(subject) <= MAX_SUBJECT
-    )
-    if not fine:
+    several = not isinstance(audiences, list) or len(audiences) != 1
+    right = {
+        "iss": claims.get("iss") == client.issuer,
+        "aud": isinstance(audiences, list) and client.id in audiences,
+        "azp": claims.get("azp", None if several else client.id) == client.id,
+        "exp": _number(claims.get("exp")) > now_s - LEEWAY_S,
+        "iat": _number(claims.get("iat")) < now_s + LEEWAY_S,
+        "nonce": hmac.compare_digest(_bytes(str(claims.get("nonce"))), _bytes(attempt.nonce)),
+        "sub": isinstance(subject, str) and 0 < len(subject) <= MAX_SUBJECT,
+    }
+    if not all(right.values()):
+        wrong = ", ".join(name for name, fine in right.items() if not fine)
+        log.warning("the identity provider's token is refused for: %s", wrong)
         raise SignOnError(NO_TOKEN)
     role = role_of(claims.get(client.claim), client.roles)
     if role is None:
+        log.info("somebody has no role by the claim %s of the identity provider", client.claim)
         raise SignOnError(NO_ROLE)
-    known = hashlib.sha256(f"{client.issuer}\0{subject}".encode()).hexdigest()
+    known = hashlib.sha256(_bytes(f"{client.issuer}\0{subject}")).hexdigest()
     names = (claims.get(one) for one in ("preferred_username", "email", "name"))
     name = next((one for one in names if isinstance(one, str) and one), str(subject))
     return Person(known, name, role)
@@ -247,6 +251,11 @@ def _object(text: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SignOnError(NO_TOKEN)
     return found
+
+
+def _bytes(text: str) -> bytes:
+    """JSON may hold halves of letters."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _number(value: object) -> float:

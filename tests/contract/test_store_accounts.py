@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -15,7 +16,7 @@ from moderation.store import accounts, sessions
 from moderation.store.engine import Database
 from moderation.store.review_records import AccountRow, Role
 from moderation.store.tables import account, audit, session
-from tests.contract.store_data import NOW
+from tests.contract.store_data import NOW, together
 
 PASSWORD = "a-long-and-good-one"
 
@@ -172,3 +173,53 @@ def test_changes_that_matter_sign_out(db: Database) -> None:
     secret, _ = sessions.begin(db, who, now=NOW)
     accounts.prefer(db, who.id, {"blur": False})
     assert sessions.find(db, secret, now=NOW).account.preferences == {"blur": False}
+
+
+def arrive(db: Database, subject: str = "s1", name: str = "Mei@x", **changes: Any) -> AccountRow:
+    values = {"tenant": "default", "role": Role.REVIEWER, "now": NOW} | changes
+    return accounts.arrive(db, subject=subject, name=name, **values)
+
+
+def test_whom_a_provider_vouches_for_has_one_account(db: Database) -> None:
+    make(db, "root", Role.ADMIN)
+    found = arrive(db)
+    assert (found.name, found.role, found.external, found.seen) == ("mei", Role.REVIEWER, True, NOW)
+    secret, _ = sessions.begin(db, found, now=NOW)
+    again = arrive(db, name="another", now=NOW + timedelta(hours=1))
+    assert (again.id, again.name) == (found.id, "mei")
+    assert sessions.find(db, secret, now=NOW).account.id == found.id
+    assert arrive(db, role=Role.LEAD).role is Role.LEAD
+    refused(lambda: sessions.find(db, secret, now=NOW))
+    with db.connect() as connection:
+        query = select(audit.c.action).where(audit.c.target == found.id).order_by(audit.c.id)
+        acts = list(connection.execute(query).scalars())
+    assert acts == ["account.create", "sign_in", "sign_in", "account.change", "sign_in"]
+
+
+def test_it_has_no_password_and_a_name_of_its_own(db: Database) -> None:
+    own = make(db, "mei")
+    found = arrive(db)
+    assert found.name == "mei-2"
+    assert refused(lambda: accounts.sign_in(db, "mei-2", PASSWORD, now=NOW)) == accounts.REFUSED
+    for change in ({"password": "q" + PASSWORD}, {"role": Role.ADMIN}):
+        with pytest.raises(InputError) as told:
+            accounts.change(db, found.id, **change)  # type: ignore[arg-type]
+        assert told.value.code == "account_external"
+    assert accounts.sign_in(db, "mei", PASSWORD, now=NOW).id == own.id
+    names = {arrive(db, f"x{n}", name).name for n, name in enumerate(("", "é", "-.A b", "x" * 99))}
+    assert names == {"user-1", "user-2", "a-b", "x" * 56}
+
+
+def test_a_disabled_one_is_refused_and_told_of(db: Database) -> None:
+    found = arrive(db)
+    accounts.change(db, found.id, disabled=True)
+    assert refused(lambda: arrive(db)) == accounts.DISABLED
+    with db.connect() as connection:
+        acts = connection.execute(select(audit.c.action).where(audit.c.target == found.id))
+        assert list(acts.scalars())[-1] == "sign_in.refused"
+
+
+def test_of_many_who_arrive_at_once_each_has_one(db: Database) -> None:
+    made = together(lambda number: arrive(db, f"s{number // 2}"))
+    assert len({one.id for one in made}) == 4
+    assert {one.name for one in made} == {"mei", "mei-2", "mei-3", "mei-4"}

@@ -264,7 +264,7 @@ def test_an_identity_provider_lets_somebody_in(
     """With the cookies, redirects and policies of a real browser."""
     mei = seat()
     mei.go("/lists")
-    mei.page.get_by_role("link", name="Sign in by Example ID").click()
+    mei.page.get_by_role("link", name="Sign in with Example ID").click()
     expect(mei.page).to_have_url(f"{mei.home}/console/lists")
     expect(mei.page.locator(".me")).to_contain_text("mei-lin")
     mei.go("/account")

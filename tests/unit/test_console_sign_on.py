@@ -82,7 +82,7 @@ def test_who_comes_back_is_signed_in_with_the_role_of_the_group(
     browser = Traveller(gate)
     page = browser.get("/console/sign-in?then=/console/lists")
     assert 'href="/console/sign-in/provider?then=/console/lists"' in page.text
-    assert "Sign in by Example ID" in page.text
+    assert "Sign in with Example ID" in page.text
     url = browser.to_provider("/console/lists")
     assert url.startswith(f"{identity.url}/authorize?")
     answer = browser.back(url)

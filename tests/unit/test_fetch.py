@@ -18,7 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.errors import BlobError, FetchError
-from moderation.fetch import MAX_REDIRECTS, check_url, fetch, is_public, post, pour
+from moderation.fetch import (
+    MAX_REDIRECTS,
+    Answered,
+    ask,
+    check_url,
+    fetch,
+    is_public,
+    post,
+    pour,
+)
 from tests.fakes.certificates import self_signed
 
 LOCAL = ["127.0.0.1"]
@@ -457,6 +466,20 @@ def test_post_keeps_to_the_same_rules(server: Server) -> None:
         post(f"{server.url}/hook", b"", {}, allow=[], timeout_s=5)
     assert caught.value.code == "fetch_forbidden"
     assert server.asked == []
+
+
+def test_what_a_post_is_answered_is_read_up_to_a_bound(server: Server) -> None:
+    def told(path: str, at_most: int = 100) -> Answered:
+        words = {"allow": LOCAL, "timeout_s": 5, "max_bytes": at_most}
+        return ask(f"{server.url}/{path}", b"x", {}, **words)
+
+    found = told("hook")
+    assert found == Answered(200, found.data)
+    assert found.data
+    assert told("503").status == 503
+    with pytest.raises(FetchError) as caught:
+        told("hook", len(found.data) - 1)
+    assert caught.value.code == "fetch_too_large"
 
 
 # --- into a file ------------------------------------------------------------------------

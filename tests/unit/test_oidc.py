@@ -71,6 +71,7 @@ def test_a_person_has_a_lasting_name_and_the_role_of_their_groups() -> None:
         {"iat": None},
         {"nonce": "0" * 64},
         {"nonce": None},
+        {"nonce": "\ud800"},
         {"sub": ""},
         {"sub": None},
         {"sub": 7},
@@ -88,6 +89,7 @@ def test_what_may_differ() -> None:
         {"aud": ["another", "console"], "azp": "console"},
         {"exp": NOW - 59},
         {"iat": NOW + 59},
+        {"sub": "\ud800"},
     ):
         assert person(CLAIMS | changes).role is Role.REVIEWER
 
