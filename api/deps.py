@@ -41,6 +41,7 @@ FILM_THREADS: Final = 4
 EVENT_THREADS: Final = 4
 PASSWORD_THREADS: Final = 2
 """Each takes 64 MiB while it looks at a password."""
+PROVIDER_THREADS: Final = 4
 MAX_READERS: Final = 500
 MAX_READERS_OF_A_TENANT: Final = 200
 """Requests that read events as they come, in one process."""
@@ -116,7 +117,7 @@ class Threads:
     own kind of request alone. Submissions and reads use the event loop's own share.
 
     films: videos are read from URLs. stores: videos go to the media store. events: those who read
-    them as they come. passwords: people sign in.
+    them as they come. passwords: people sign in. providers: they do so by an identity provider.
     """
 
     probes: anyio.CapacityLimiter = field(
@@ -136,6 +137,9 @@ class Threads:
     )
     passwords: anyio.CapacityLimiter = field(
         default_factory=lambda: anyio.CapacityLimiter(PASSWORD_THREADS)
+    )
+    providers: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(PROVIDER_THREADS)
     )
 
 

@@ -30,6 +30,8 @@ KEPT_S: Final = 600.0
 """For so long the provider is not asked again for its addresses."""
 TIMEOUT_S: Final = 10.0
 MAX_ANSWER: Final = 1 << 20
+MAX_THEN: Final = 3000
+"""Browsers drop a cookie of more than 4096 bytes."""
 AWAY: Final = "The identity provider does not answer."
 
 
@@ -101,11 +103,12 @@ def sign_on_of(settings: Settings) -> SignOn | None:
 
 
 def give_attempt(request: Request, answer: Response, then: str) -> Attempt:
-    """A new attempt, which the browser keeps in a cookie with where to go on."""
+    """A new attempt, which the browser keeps in a cookie with where to go on, if that fits."""
     attempt = Attempt(secrets.token_urlsafe(32))
+    kept = quote(then, safe="")
     answer.set_cookie(
         COOKIE,
-        f"{attempt.secret}.{quote(then, safe='')}",
+        f"{attempt.secret}.{kept if len(kept) <= MAX_THEN else ''}",
         max_age=LIFE_S,
         path=COOKIE_PATH,
         secure=request.url.scheme == "https",

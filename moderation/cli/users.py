@@ -60,12 +60,13 @@ def list_(settings_file: Config = None, json: Json = False) -> None:
         answer([_public(row) for row in rows])
         return
     table(
-        ("name", "tenant", "role", "last sign-in", "state"),
+        ("name", "tenant", "role", "signs in by", "last sign-in", "state"),
         [
             (
                 row.name,
                 row.tenant,
                 row.role.value,
+                "identity provider" if row.external else "password",
                 row.seen.isoformat(timespec="minutes") if row.seen else "never",
                 "disabled" if row.disabled else "in use",
             )
@@ -140,6 +141,7 @@ def _public(row: AccountRow) -> dict[str, Any]:
         "tenant": row.tenant,
         "role": row.role.value,
         "disabled": row.disabled,
+        "external": row.external,
         "created": row.created.isoformat(),
         "seen": row.seen.isoformat() if row.seen else None,
     }

@@ -172,6 +172,17 @@ def test_it_leads_nowhere_else(gate: Gate, then: str) -> None:
     assert browser.back(url).headers["location"].startswith("/console/")
 
 
+def test_where_to_go_on_is_forgotten_where_a_cookie_cannot_hold_it(gate: Gate) -> None:
+    assert (
+        Traveller(gate)
+        .arrive("/console/queue?data_id=" + "x" * 900)
+        .headers["location"]
+        .endswith("x" * 900)
+    )
+    far = "/console/queue?data_id=" + "é" * 900
+    assert Traveller(gate).arrive(far).headers["location"] == "/console/queue"
+
+
 @pytest.mark.parametrize(
     ("claims", "words"),
     [

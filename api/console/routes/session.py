@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from functools import partial
 from typing import Annotated, Final
 
@@ -18,6 +19,8 @@ from moderation.errors import AccessError, ConflictError, NotFoundError
 from moderation.oidc import SignOnError
 from moderation.store import accounts, reviews, sessions
 from moderation.store.review_records import AccountRow
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(route_class=ConsoleRoute)
 
@@ -58,7 +61,7 @@ async def to_provider(request: Request, gateway: GatewayDep, then: str = "") -> 
     attempt = give_attempt(request, answer, _ours(then))
     call = partial(sign_on.url, attempt, way_back(request))
     try:
-        answer.headers["location"] = await in_share(gateway.threads.fetches, call)
+        answer.headers["location"] = await in_share(gateway.threads.providers, call)
     except SignOnError as error:
         return _sign_in_page(request, gateway, then=_ours(then), failed=error.message)
     return answer
@@ -83,6 +86,7 @@ async def _came_back(
         return _sign_in_page(request, gateway, failed=NOT_BEGUN)
     attempt, then = begun[0], _ours(access.PATH + begun[1])
     if error or not code:
+        log.info("the identity provider let somebody not in: %.100r", error)
         return _sign_in_page(request, gateway, then=then, failed=NOT_LET_IN)
 
     def arrive() -> AccountRow:
@@ -96,7 +100,7 @@ async def _came_back(
         )
 
     try:
-        who = await in_share(gateway.threads.fetches, arrive)
+        who = await in_share(gateway.threads.providers, arrive)
     except (AccessError, ConflictError) as refused:
         return _sign_in_page(request, gateway, then=then, failed=refused.message)
     return await _let_in(request, gateway, who, then)
