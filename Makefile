@@ -95,6 +95,8 @@ $(VENV)/.weights: $(VENV)/.runtime $(MANIFESTS)
 $(TORCH_VENV)/.torch: pyproject.toml constraints.txt
 	$(call venv,$(TORCH_VENV))
 	$(TORCH_VENV)/bin/pip install --quiet --no-compile -c constraints.txt $(TORCH) safetensors onnx -e '.[test]'
+	@# Compiled here once, and not by each of the tests' processes at the same time.
+	$(TORCH_VENV)/bin/python -c 'import torch.utils.data, onnx, sklearn.metrics, skimage.io, openvino, pytest, hypothesis'
 	@touch $@
 
 $(PEERS_VENV)/.peers: benchmarks/peers.txt

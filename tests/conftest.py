@@ -21,10 +21,14 @@ from tests.fakes.databases import migrated
 
 S = TypeVar("S")
 # A busy machine is no fault of the code; what is too slow shows in the benchmarks. Where a change
-# is judged (`CI` is set) every run draws the same examples, so that chance judges nobody; elsewhere
-# each run draws new ones, and what they find is kept in `.hypothesis`.
+# is judged (`CI` is set) every run draws the same few examples, so that chance judges nobody;
+# elsewhere each run draws new ones, and what they find is kept in `.hypothesis`.
 hypothesis.settings.register_profile(
-    "moderation", deadline=None, derandomize="CI" in os.environ, print_blob=True
+    "moderation",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=40 if "CI" in os.environ else 100,
+    print_blob=True,
 )
 hypothesis.settings.load_profile("moderation")
 TORCH = ("torch", "safetensors", "onnx")
