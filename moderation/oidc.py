@@ -131,8 +131,10 @@ def provider_of(document: bytes, issuer: str) -> Provider:
 
 def is_safe(url: object) -> bool:
     """Whether nobody on the way can read or change what goes there."""
+    if not (isinstance(url, str) and url.isascii() and url.isprintable()):
+        return False
     try:
-        parts = urlsplit(url if isinstance(url, str) else "")
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False

@@ -163,6 +163,8 @@ def test_the_secret_goes_as_the_provider_takes_it() -> None:
         {"token_endpoint": None},
         {"authorization_endpoint": "javascript:alert(1)"},
         {"authorization_endpoint": "https://[/"},
+        {"authorization_endpoint": f"{ISSUER}/é"},
+        {"authorization_endpoint": f"{ISSUER}/\r\nX: y"},
     ],
 )
 def test_a_provider_that_is_another_or_talks_in_the_open_is_not_used(
