@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 from moderation.errors import ConfigError, ModerationError, ServiceError
+from moderation.oidc import client_of
 from moderation.settings import Settings, load_settings
 from moderation.store import accounts, fleet, jobs, stream_leases
 from moderation.store.engine import Database, migrate, open_database
@@ -239,6 +240,7 @@ def serve(settings: Settings) -> int:
             "PYTHONUNBUFFERED": "1",
         }
         check_media(settings)
+        client_of(settings)  # the gateway would give up on it, once all the others run
         migrate(settings.database)
         db = open_database(settings.database)
         supervisor = Supervisor(settings, db, env)

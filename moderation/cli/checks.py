@@ -44,6 +44,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _packages(settings)
     yield _guard("data folder", lambda: _home(settings), "set MODERATION_HOME to a folder of yours")
     yield _guard("policies", lambda: _policies(settings))
+    yield _guard("sign-in", lambda: _sign_in(settings), "check MODERATION_OIDC_…")
     yield from _weights(settings)
     yield _guard("decoders", lambda: _decoders(settings))
     yield _guard("database", lambda: _database(settings), "check MODERATION_DATABASE_URL")
@@ -116,6 +117,14 @@ def _policies(settings: Settings) -> Check:
     choose_policy(policies, settings.default_policy)
     refs = ", ".join(sorted(policy.ref for policy in policies.values()))
     return Check("policies", "ok", f"{refs}; default: {settings.default_policy}")
+
+
+def _sign_in(settings: Settings) -> Check:
+    from moderation.oidc import client_of
+
+    client = client_of(settings)
+    provider = "" if client is None else f", or by {client.issuer}"
+    return Check("sign-in", "ok", f"to the console by password{provider}")
 
 
 def _weights(settings: Settings) -> Iterator[Check]:

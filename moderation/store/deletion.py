@@ -139,6 +139,7 @@ def remove(db: Database, blobs: BlobStore, removal: str, *, now: datetime | None
         if row is None:
             return False
         # Under the lock of that row, see `reclaim`: nobody makes a row for these bytes now.
+        # Rows that were written before pictures had their own are of both.
         derived = row.payload.get("derived")
         if row.target != derived:
             blobs.delete(row.target)

@@ -267,9 +267,10 @@ class TestDoctor:
             MODERATION_DATABASE_URL=f"postgresql+psycopg://127.0.0.1:{port}/none",
             MODERATION_WEIGHTS_DIR=str(tmp_path / "weights"),
             MODERATION_DEFAULT_POLICY="nope",
+            MODERATION_OIDC_ISSUER="https://id.example",
         )
         broken = {c["name"] for c in done.json()["checks"] if c["state"] == "broken"}
-        assert broken == {"broker", "database", "weights", "policies"}
+        assert broken == {"broker", "database", "weights", "policies", "sign-in"}
         assert done.code == 1
         mends = [c["mend"] for c in done.json()["checks"] if c["name"] in ("broker", "weights")]
         assert all(mends)
@@ -309,6 +310,16 @@ class TestProcesses:
         assert (done.code, done.out) == (2, "")
         assert len(done.err.splitlines()) == 1
         assert not home.exists()
+
+    @pytest.mark.parametrize("command", ["serve", "gateway"])
+    def test_an_identity_provider_that_cannot_be_used_starts_nothing(
+        self, command: str, home: Path
+    ) -> None:
+        done = moderation(command, home=home, MODERATION_OIDC_ISSUER="https://id.example")
+        assert (done.code, done.out) == (2, "")
+        (line,) = done.err.splitlines()
+        assert "oidc_client_id" in line
+        assert not (home / "moderation.db").exists(), "nor is a key made, and shown"
 
     def test_no_worker_no_health(self, home: Path) -> None:
         moderation("keys", "list", home=home)  # makes the database
